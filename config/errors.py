@@ -1,0 +1,98 @@
+"""Refusals in plain sentences: what is wrong, what is allowed, what was probably meant."""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+
+class Refusal(ValueError):
+    """What the person at the keyboard can mend, told in one sentence."""
+
+
+class ConfigError(Refusal):
+    """A config that cannot be run; the message names the key, its value and what is allowed."""
+
+
+class RunFailed(Exception):
+    """A run that failed and has said why in its log and result.json: nothing is left to print."""
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """End a command that Hydra or OmegaConf refuses with a sentence and exit code 1, no traceback.
+
+    A run that fails has told its reason already (`RunFailed`): what else arrives here was refused.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":  # Hydra's own switch for the traceback
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints the error itself and exits
+    try:
+        yield
+    except RunFailed:
+        sys.exit(1)
+    except Exception as error:
+        print(explain(error) or f"{type(error).__name__}: {error}", file=sys.stderr)
+        print("(HYDRA_FULL_ERROR=1 shows the traceback.)", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence for an error that the person at the keyboard can mend; None for a bug."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return (
+            f"{group}={option} does not exist: use one of {', '.join(error.options)}."
+            f"{nearest(option, error.options)}"
+        )
+    if isinstance(error, Refusal | FloatingPointError):
+        return str(error)
+    for candidate in (error, error.__cause__, error.__context__):
+        if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
+            return _explain_key(candidate, where=str(error))
+        if isinstance(candidate, ValidationError) and candidate.full_key:
+            return _explain_type(candidate)
+    if isinstance(error, OSError | HydraException):
+        return str(error).partition("\n\nConfig search path")[0]
+    return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else None
+
+
+def _explain_key(error: OmegaConfBaseException, where: str) -> str:
+    """`where` is Hydra's own message; it starts with the YAML file if the key stands in one."""
+    node = error.parent_node or {}
+    known = [key for key in node if key != "hydra" and not str(key).startswith("_")]
+    file = re.match(r"In '(.+?)'", where)
+    place = f" (in config/{file[1]}.yaml)" if file else ""
+    group = error.full_key.rpartition(".")[0] or "the config"
+    sentence = (
+        f"{error.full_key} is not a key of {group}{place}: "
+        f"it has {', '.join(map(str, known))}.{nearest(error.key, known)}"
+    )
+    if "_target_" in node:
+        sentence += f" To pass another argument of its class, write +{error.full_key}=…"
+    return sentence
+
+
+def _explain_type(error: ValidationError) -> str:
+    words = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+    reason = str(error).splitlines()[0]
+    allowed = next((f"it must be {words[kind]}" for kind in words if kind in reason), reason)
+    return f"{error.full_key}={error.value} is not allowed: {allowed}."
+
+
+def nearest(word: object, options: Iterable[object]) -> str:
+    close = difflib.get_close_matches(str(word), map(str, options), n=1)
+    return f" Did you mean {close[0]}?" if close else ""

@@ -1,0 +1,133 @@
+"""Image data as tensors in memory: split by seed, batched by index, augmented where they lie.
+
+A small data set fits in memory whole, so no file is opened, no picture decoded and no worker
+started while a model trains: a batch is an index into a uint8 tensor that is already on the device.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from config.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and their labels on one device: uint8 `(N, C, H, W)` and int64 `(N,)`.
+
+    `mean` and `std` have one value per channel, on the scale where black is 0 and white is 1.
+    """
+
+    images: Tensor
+    labels: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor | slice) -> "ImageSet":
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def normalised(self) -> Tensor:
+        """The images with zero mean and unit variance: float32 `(N, C, H, W)`."""
+        mean = 255 * self.images.new_tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
+        std = 255 * self.images.new_tensor(self.std, dtype=torch.float32).view(-1, 1, 1)
+        return self.images.float().sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes that leave the class of an image as it is; none at `shift=0, mirror=False`.
+
+    `shift` is the largest move in pixels, drawn per image and axis, black coming in at the border.
+    `mirror` flips half of the images left to right in one epoch and the other half in the next,
+    which teaches more than chance does (Jordan 2024, https://arxiv.org/abs/2404.00498).
+    """
+
+    shift: int = 0
+    mirror: bool = False
+
+
+def num_batches(images: int, batch_size: int) -> int:
+    """Batches in an epoch. The images left over wait for the next epoch, whose order differs."""
+    return max(1, images // batch_size)
+
+
+def batches(
+    images: ImageSet,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    epoch: int,
+    start: int = 0,
+) -> Iterator[ImageSet]:
+    """One epoch of shuffled, augmented batches from batch `start` on.
+
+    Every random choice of the epoch is drawn up front from `seed` and `epoch`, so batch number i
+    is the same whether the epoch ran through or was taken up again at i.
+    """
+    generator = torch.Generator()
+    count, device = len(images), images.images.device
+    mirrored_first = torch.rand(count, generator=generator.manual_seed(seed)) < 0.5
+    generator.manual_seed(seed * 2**20 + epoch)
+    order = torch.randperm(count, generator=generator).to(device)
+    offset = 2 * augmentation.shift + 1
+    moves = torch.randint(offset, (2, count), generator=generator).to(device)
+    mirrored = mirrored_first.logical_xor(torch.tensor(epoch % 2 == 1)).to(device)
+    for i in range(start, num_batches(count, batch_size)):
+        part = slice(i * batch_size, (i + 1) * batch_size)
+        batch = images[order[part]]
+        if augmentation.shift:
+            batch = replace(batch, images=shift(batch.images, moves[:, part], augmentation.shift))
+        if augmentation.mirror:
+            flip = mirrored[order[part], None, None, None]
+            batch = replace(batch, images=torch.where(flip, batch.images.flip(3), batch.images))
+        yield batch
+
+
+def shift(images: Tensor, moves: Tensor, limit: int) -> Tensor:
+    """Images `(B, C, H, W)` moved by `moves` `(2, B)`, 0 … 2·limit, where `limit` is no move."""
+    height, width = images.shape[2:]
+    padded = F.pad(images, (limit, limit, limit, limit))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, moves, moves, H, W), a view
+    return windows[torch.arange(len(images), device=images.device), :, moves[0], moves[1]]
+
+
+def resized(pixels: Tensor, factor: float) -> Tensor:
+    """`(B, C, H, W)` with sides of `factor` times the length. Training on small images first and on
+    whole ones last costs less and ends as well: Touvron et al. 2019, https://arxiv.org/abs/1906.06423.
+    """
+    size = [round(side * factor) for side in pixels.shape[2:]]
+    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+
+
+def split(images: ImageSet, val_size: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images, drawn without overlap by `seed`.
+
+    `val_size` below 1 is a fraction, from 1 on a number of images. At 0 the training images are
+    validated on: it tells that a model can learn, never that it generalises.
+    """
+    if val_size == 0:
+        return images, images
+    count = val_count(len(images), val_size)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    order = order.to(images.images.device)
+    return images[order[count:]], images[order[:count]]
+
+
+def val_count(available: int, val_size: float) -> int:
+    """Validation images out of `available`. Raises ConfigError where either part would be empty."""
+    count = round(val_size * available) if val_size < 1 else int(val_size)
+    if count >= available or (val_size and count < 1):
+        raise ConfigError(
+            f"val_size={val_size:g} takes {count} of the {available} training images: "
+            "at least one must be left on either side. Give a fraction below 1 or a smaller number."
+        )
+    return count

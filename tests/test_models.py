@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+import models
+
+FACTS = {"in_channels": 3, "image_size": 12, "num_classes": 7}
+VIT = {
+    "patch_size": 4,
+    "dim": 16,
+    "depth": 2,
+    "num_heads": 4,
+    "mlp_ratio": 2,
+    "pooling": "mean",
+    "dropout": 0.0,
+}
+
+
+def every_model():
+    return [
+        models.Linear(**FACTS),
+        models.MLP(**FACTS, hidden_sizes=[8, 9], dropout=0.1),
+        models.FCNN(**FACTS, widths=[4, 8], depths=[1, 2]),
+        models.ViT(**FACTS, **VIT),
+        models.ViT(**FACTS, **VIT | {"pooling": "cls"}),
+    ]
+
+
+@pytest.mark.parametrize("model", every_model(), ids=lambda model: type(model).__name__)
+def test_logits_have_one_column_per_class_and_every_weight_a_gradient(model):
+    logits = model(torch.randn(5, 3, 12, 12))
+    assert logits.shape == (5, 7)
+    logits.square().sum().backward()
+    assert all(weights.grad is not None for weights in model.parameters())
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 28, 33])
+def test_fcnn_takes_any_image_size_with_the_same_weights(size):
+    model = models.FCNN(**FACTS, widths=[4, 8, 8], depths=[1, 2, 1]).eval()
+    assert model(torch.randn(2, 3, size, size + 1)).shape == (2, 7)
+
+
+def test_fcnn_has_no_pooling_layer_and_no_hidden_linear_layer():
+    layers = list(models.FCNN(**FACTS, widths=[4, 8], depths=[1, 2]).modules())
+    assert not [layer for layer in layers if "Pool" in type(layer).__name__]
+    assert sum(isinstance(layer, torch.nn.Linear) for layer in layers) == 1
+
+
+def test_vit_cuts_the_image_into_its_patches():
+    model = models.ViT(**FACTS, **VIT)
+    images = torch.randn(2, 3, 12, 12)
+    patches = model._patches(images)
+    assert patches.shape == (2, 9, 48)
+    # The sixth patch: second row, third column.
+    assert torch.equal(patches[:, 5], images[:, :, 4:8, 8:12].flatten(1))
+
+
+def test_vit_knows_where_a_patch_lies():
+    model = models.ViT(**FACTS, **VIT).eval()
+    images = torch.randn(1, 3, 12, 12)
+    assert not torch.allclose(model(images), model(images.flip(2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"patch_size": 5}, "patch_size=5 does not divide image_size=12: use one of .*4, 6, 12"),
+        ({"num_heads": 3}, "num_heads=3 does not divide dim=16: use one of .*2, 4, 8"),
+        ({"dim": 0}, "dim=0"),
+        ({"depth": -1}, "depth=-1"),
+        ({"pooling": "max"}, "pooling='max' is unknown: use 'mean' or 'cls'"),
+        ({"dropout": 1.5}, "dropout=1.5"),
+    ],
+)
+def test_vit_refuses_with_a_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        models.ViT(**FACTS, **VIT | change)
+
+
+@pytest.mark.parametrize("widths", [[0, 8], [8, -1], [1.5]])
+def test_fcnn_and_mlp_refuse_a_width_that_is_not_positive(widths):
+    with pytest.raises(ValueError, match="at least 1"):
+        models.FCNN(**FACTS, widths=widths, depths=[1] * len(widths))
+    with pytest.raises(ValueError, match="at least 1"):
+        models.MLP(**FACTS, hidden_sizes=widths, dropout=0.0)
+
+
+def test_fcnn_wants_one_depth_per_width():
+    with pytest.raises(ValueError, match="one entry per stage"):
+        models.FCNN(**FACTS, widths=[4, 8], depths=[2])
