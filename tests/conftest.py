@@ -1,0 +1,75 @@
+"""Small data files that go through the real loading code, and the real command in this process."""
+
+import os
+import runpy
+import struct
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy
+import pytest
+
+PROJECT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def write_idx(path: Path, array: numpy.ndarray) -> None:
+    """An IDX file of unsigned bytes, as MNIST's are: http://yann.lecun.com/exdb/mnist."""
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    path.write_bytes(header + array.astype(numpy.uint8).tobytes())
+
+
+def write_mnist_like(root: Path, name: str, train: int = 640, test: int = 160) -> None:
+    """Ten noisy patterns of 28×28 pixels under the names that torchvision looks for."""
+    random = numpy.random.default_rng(0)
+    patterns = random.integers(0, 256, (10, 28, 28))
+    raw = root / name / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", train), ("t10k", test)):
+        labels = numpy.arange(count) % 10
+        images = 0.6 * patterns[labels] + random.integers(0, 100, (count, 28, 28))
+        write_idx(raw / f"{part}-images-idx3-ubyte", images.clip(0, 255))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", labels)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        write_mnist_like(root, name)
+    return root
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, data_dir):
+    """Call an entry point as `python FILE ARGUMENTS` would, in this process (one torch import).
+
+    Returns its exit code; runs land in `tmp_path`.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+
+    def run(file: str, *arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", [file, *arguments])
+        try:
+            runpy.run_path(str(PROJECT / file), run_name="__main__")
+        except SystemExit as end:
+            return end.code or 0
+        return 0
+
+    return run
+
+
+@pytest.fixture
+def script(call):
+    return partial(call, "script.py")
+
+
+@pytest.fixture
+def evaluate(call):
+    return partial(call, "evaluate.py")
+
+
+def run_folders(root: Path) -> list[Path]:
+    return sorted(path.parent for path in root.glob("runs/**/result.json"))

@@ -1,0 +1,231 @@
+"""Every YAML file composes and builds; every misuse is refused before data is read."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import PROJECT, run_folders
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config import schema
+from config.errors import explain
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (PROJECT / "config" / group).glob("*.yaml"))
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+FOLDERS = {path.name for path in (PROJECT / "config").iterdir() if path.is_dir()}
+GROUPS = sorted(FOLDERS - {"__pycache__", "hydra"})
+EVERY_OPTION = [f"{group}={option}" for group in GROUPS for option in options(group)]
+
+
+@pytest.mark.parametrize("choice", EVERY_OPTION)
+def test_every_config_composes_and_builds(choice):
+    cfg = composed(choice)
+    cfg.total_steps = 7
+    schema.check(cfg)
+    model = schema.build(cfg, "model")
+    images = torch.zeros(2, cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size)
+    assert model(images).shape == (2, cfg.dataset.num_classes)
+    optimizer = schema.build(cfg, "optimizer", model.parameters())
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    scheduler = schema.build(cfg, "scheduler", optimizer)
+    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+    assert callable(instantiate(cfg.dataset.source, _partial_=True))
+
+
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+def test_schedulers_know_the_total_number_of_steps(scheduler):
+    cfg = composed(f"scheduler={scheduler}", "optimizer=sgd")
+    cfg.total_steps = 20
+    optimizer = schema.build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schema.build(cfg, "scheduler", optimizer)
+    rates = []
+    for _ in range(20):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(cfg.optimizer.lr, rel=0.02)
+    if scheduler != "constant":
+        assert rates[-1] < 0.05 * cfg.optimizer.lr
+    if scheduler == "onecycle":
+        assert rates[0] < 0.1 * cfg.optimizer.lr
+
+
+@pytest.mark.parametrize("steps", range(1, 40))
+def test_onecycle_takes_any_number_of_steps(steps):
+    cfg = composed("scheduler=onecycle")
+    cfg.total_steps = steps
+    optimizer = schema.build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    schedule = schema.build(cfg, "scheduler", optimizer)
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_model_may_choose_a_default_that_the_command_line_overrides():
+    assert composed("model=linear").augmentation == composed("augmentation=none").augmentation
+    assert composed("model=cnn", "augmentation=none").augmentation.mirror is False
+    assert composed("model=cnn", "epochs=3").epochs == 3
+
+
+REFUSALS = [
+    # the command line: names
+    (["epocs=3"], "epocs is not a key of the config.*Did you mean epochs?"),
+    (["modle=mlp"], "Did you mean model?"),
+    (["model=mpl"], "model=mpl does not exist: use one of cnn, linear, mlp, vit. .*mean mlp?"),
+    (["dataset=fasion"], "Did you mean fashion?"),
+    (["optimizer=adamm"], "Did you mean adam"),
+    (["optimizer.learning_rate=1"], r"optimizer.learning_rate is not a key of optimizer.*\+optim"),
+    (["model.hidden_size=[3]"], "Did you mean hidden_sizes?"),
+    (["augmentation.shfit=1"], "augmentation.shfit.*Did you mean shift?"),
+    (["+epoch=3"], "epoch is not a key that anything reads. Did you mean epochs?"),
+    (["model=linear,mlp"], "--multirun"),
+    (["epochs"], "Error parsing override 'epochs'"),
+    (["dataset=null"], "must be a string"),
+    # the command line: types
+    (["epochs=abc"], "epochs=abc is not allowed: it must be a whole number"),
+    (["epochs=1.5"], "epochs=1.5 is not allowed: it must be a whole number"),
+    (["compile=maybe"], "compile=maybe is not allowed: it must be true or false"),
+    (["val_size=big"], "val_size=big is not allowed: it must be a number"),
+    # the command line: values
+    (["epochs=0"], "epochs=0 is not allowed: it must be a whole number of at least 1"),
+    (["batch_size=0"], "batch_size=0 is not allowed: it must be a whole number of at least 1"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1 is not allowed: it must be a number above 0"),
+    (["optimizer.lr=fast"], "optimizer.lr=fast is not allowed: it must be a number above 0"),
+    (["optimizer.lr=.nan"], "optimizer.lr=.*is not allowed"),
+    (["val_size=60000"], "val_size=60000.* is not allowed.*below 60000"),
+    (["val_size=-0.1"], "val_size=-0.1 is not allowed"),
+    (["label_smoothing=1"], "label_smoothing=1.0 is not allowed: it must be at least 0"),
+    (["grad_clip=0"], "grad_clip=0.0 is not allowed"),
+    (["seed=-1"], "seed=-1 is not allowed"),
+    (["limit=0"], "limit=0 is not allowed"),
+    (["augmentation.shift=-1"], "augmentation.shift=-1 is not allowed"),
+    (["device=gpu"], "device=gpu is not allowed: use one of auto, cpu, cuda, mps."),
+    (["precision=bf15"], "precision=bf15 is not allowed.*Did you mean bf16?"),
+    (["dataset.classes=[a,b]"], "dataset.classes=.*one name per class"),
+    (["dataset.mean=[0,0,0]"], "dataset.mean=.*one value per channel"),
+    # what only the classes themselves can refuse
+    (["model=vit", "model.patch_size=5"], "patch_size=5 does not divide image_size=28"),
+    (["model=vit", "model.num_heads=7"], "num_heads=7 does not divide dim="),
+    (["model.hidden_sizes=[0]"], r"hidden_sizes=\[0\]: every size"),
+    (["model.hidden_sizes=abc"], "hidden_sizes=abc"),
+    (["+model.width=3"], "model.width is not an argument of models.MLP"),
+    (["+model.droput=0.1"], "model.droput is not an argument of models.MLP. Did you mean dropout?"),
+    (["+optimizer.beta=3"], "optimizer.beta is not an argument.*Did you mean betas?"),
+    (["optimizer.betas=[2,3]"], "optimizer .torch.optim.Adam.: Invalid beta"),
+    (["model._target_=models.MLPP"], "models.MLPP"),
+    (["model._target_=os.system"], "os.system"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), REFUSALS, ids=lambda value: " ".join(value))
+def test_refusals(script, capfd, monkeypatch, tmp_path, arguments, sentence):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would be another error
+    assert script(*arguments) == 1
+    output = "".join(capfd.readouterr())
+    assert "Traceback" not in output
+    assert re.search(sentence, output.replace("\n", " ")), output
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_an_absent_device_is_refused(script, capfd):
+    absent = next(name for name in ("cuda", "mps") if not getattr(torch, name).is_available())
+    assert script("dataset=digits", f"device={absent}") == 1
+    assert f"device={absent} is not on this machine" in capfd.readouterr().out
+
+
+def test_a_misspelt_key_in_a_file_is_refused_with_the_file(script, capfd, tmp_path):
+    folder = tmp_path / "mine/experiment"
+    folder.mkdir(parents=True)
+    (folder / "typo.yaml").write_text("# @package _global_\nepocs: 3\n")
+    assert script("--config-dir", str(tmp_path / "mine"), "experiment=typo") == 1
+    error = capfd.readouterr().err
+    assert "epocs is not a key of the config" in error and "Did you mean epochs?" in error
+    assert "experiment/typo" in error
+
+
+def test_a_refused_run_says_why_in_its_result(script, tmp_path):
+    script("dataset=digits", "epochs=0")
+    (folder,) = run_folders(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "failed"
+    assert result["reason"].startswith("epochs=0 is not allowed")
+
+
+def test_hydra_full_error_gives_the_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, PROJECT / "script.py", "epocs=3"],
+        cwd=tmp_path, env=os.environ | {"HYDRA_FULL_ERROR": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--cfg", "job"], ["epocs=3"], ["epochs=0"], ["model=mpl"], ["-sc", "query=bash"]],
+    ids=" ".join,
+)
+def test_help_and_refusals_do_not_import_torch(tmp_path, arguments):
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", PROJECT / "script.py", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"COMP_LINE": "script.py mod", "COMP_POINT": "13"},
+        capture_output=True,
+        text=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "hydra" in imported and "torch" not in imported
+
+
+KEYS = st.sampled_from(
+    ["epochs", "model", "optimizer", "optimizer.lr", "dataset", "dataset.mean", "dataset.source",
+     "augmentation.shift", "checkpoint", "seed", "data_dir", "val_size", "scheduler", "debug", "x"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.text(max_size=8),
+    st.sampled_from(["null", "{}", "[]", "[1,2]", "{a:1}", "???", "${epochs}", "${nope}", "1e400"]),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+OVERRIDES = st.one_of(
+    st.text(max_size=12),
+    st.tuples(st.sampled_from(["", "+", "++", "~"]), KEYS, VALUES).map(
+        lambda parts: f"{parts[0]}{parts[1]}={parts[2]}"
+    ),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(OVERRIDES)
+def test_random_overrides_never_end_in_a_traceback(override):
+    try:
+        cfg = composed(override)
+    except Exception:
+        return  # errors_as_sentences prints no traceback of what Hydra refuses
+    try:
+        schema.check(cfg)
+    except Exception as error:
+        assert explain(error), repr(error)
+
+
+def test_help_names_the_groups_their_options_and_five_examples(script, capfd):
+    assert script("--help") == 0
+    text = capfd.readouterr().out
+    for group in GROUPS:
+        if options(group):
+            assert f"{group}: {', '.join(options(group))}" in text
+    assert text.count("  python script.py") >= 5

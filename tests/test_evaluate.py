@@ -1,0 +1,261 @@
+"""What evaluate.py says of a run, of one's own pictures, and of folders that strangers sent."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+import yaml
+from conftest import PROJECT, run_folders
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir) -> Path:
+    """A finished run of the default model, made once."""
+    folder = tmp_path_factory.mktemp("trained")
+    subprocess.run(
+        [sys.executable, PROJECT / "script.py", "epochs=4", "batch_size=32"],
+        cwd=folder, check=True, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True,
+    )  # fmt: skip
+    (run,) = run_folders(folder)
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_the_test_figure_is_the_one_that_was_recorded(evaluate, run, capfd):
+    before = contents(run)
+    assert evaluate(f"run={run}") == 0
+    output = capfd.readouterr().out
+    accuracy = json.loads((run / "result.json").read_text())["test_accuracy"]
+    assert f"test accuracy {accuracy:.2%} on 160 images" in output
+    assert f"the run recorded {accuracy:.2%}" in output
+    rows = [line.split() for line in output.splitlines()[-10:]]
+    counts = numpy.array([row[2:] for row in rows], dtype=int)
+    assert counts.sum() == 160 and (counts.sum(1) == 16).all()
+    assert counts.trace() == round(accuracy * 160)
+    assert contents(run) == before
+
+
+def test_another_dataset_of_the_same_shape(evaluate, run, capfd):
+    assert evaluate(f"run={run}", "dataset=fashion") == 0
+    output = capfd.readouterr().out
+    assert "ankle boot" in output and "the run recorded" in output  # the test files are alike
+
+
+def test_another_dataset_of_another_shape_is_refused(evaluate, run, capfd):
+    assert evaluate(f"run={run}", "dataset=digits") == 1
+    assert "dataset.image_size=8 is not what the run was trained on (28)" in capfd.readouterr().err
+
+
+def test_light_on_dark_and_dark_on_light_are_the_same_picture(evaluate, run, tmp_path, capfd):
+    drawing = numpy.zeros((90, 60), dtype=numpy.uint8)
+    drawing[20:70, 25:35] = 255
+    Image.fromarray(drawing).save(tmp_path / "dark.png")
+    Image.fromarray(255 - drawing).save(tmp_path / "light.png")
+    pictures = f"images=[{tmp_path}/dark.png,{tmp_path}/light.png]"
+    assert evaluate(f"run={run}", pictures) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "60×90 pixels" in lines[0] and "inverted" not in lines[0]
+    assert "inverted, since its background is light" in lines[2]
+    assert "cut out and fitted into 28×28" in lines[0]
+    assert lines[1] == lines[3]
+    chances = [float(value) for value in re.findall(r"([\d.]+)%", lines[1])]
+    assert len(chances) == 10 and sum(chances) == pytest.approx(100, abs=1)
+
+
+def test_a_test_image_as_a_picture_gets_the_class_that_the_test_gave_it(run, data_dir):
+    import evaluate as module
+    from config import schema
+
+    cfg = schema.typed(yaml.safe_load((run / "config.yaml").read_text()))
+    raw = (data_dir / "MNIST/raw/t10k-images-idx3-ubyte").read_bytes()[16 : 16 + 784]
+    path = run / "seen.png"
+    pixels = numpy.frombuffer(raw, dtype=numpy.uint8).reshape(28, 28)
+    dark = pixels.copy()
+    dark[0], dark[:, 0] = 0, 0  # a dark border, as genuine digits have
+    Image.fromarray(dark).save(path)
+    prepared, changes = module.prepare(path, cfg.dataset)
+    assert torch.equal(prepared[0, 0], torch.from_numpy(dark))
+    assert changes == ["28×28 pixels"]
+
+
+# Each damages a run folder; the sentence says what was found.
+
+
+def edit(run: Path, **changes) -> None:
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        node, *rest = key.split("__")
+        target = config
+        for part in [node, *rest][:-1]:
+            target = target[part]
+        target[[node, *rest][-1]] = value
+    path.write_text(yaml.safe_dump(config))
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/the-bomb-went-off",)
+
+
+DAMAGES = [
+    (lambda run: shutil.rmtree(run), "is not a folder"),
+    (lambda run: (run / "config.yaml").unlink(), "is not a run folder: it has no config.yaml"),
+    (lambda run: (run / "result.json").unlink(), "is not a run folder: it has no result.json"),
+    (lambda run: (run / "result.json").write_text("{"), "its files are damaged"),
+    (lambda run: (run / "result.json").write_text("[]"), "its files are damaged"),
+    (lambda run: (run / "config.yaml").write_text("a: ["), "its files are damaged"),
+    (lambda run: (run / "config.yaml").write_text(""), "is not"),
+    (lambda run: (run / "config.yaml").write_text("- 1"), "its files are damaged"),
+    (lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe\0"), "its files are damaged"),
+    (lambda run: edit(run, hydra={"callbacks": {}}), "hydra is not a key of one"),
+    (lambda run: edit(run, defaults=["model: mlp"]), "defaults is not a key of one"),
+    (lambda run: edit(run, model___target_="os.system"), "_target_"),
+    (lambda run: edit(run, model={"_target_": "os.system"}), "names _target_=os.system"),
+    (lambda run: edit(run, model={"_target_": "models.nn.Linear"}), "_target_=models.nn.Linear"),
+    (lambda run: edit(run, optimizer={"_target_": "torch.load"}), "_target_=torch.load"),
+    (
+        lambda run: edit(run, dataset__source={"_target_": "builtins.eval"}),
+        "_target_=builtins.eval",
+    ),
+    (
+        lambda run: edit(run, model__hidden_sizes=[{"_target_": "subprocess.run"}]),
+        "_target_=subprocess.run",
+    ),
+    (lambda run: edit(run, data_dir="${oc.env:HOME}"), "which a run folder must not"),
+    (lambda run: edit(run, data_dir="../../etc"), "which a run folder must not"),
+    (lambda run: edit(run, epochs="many"), "epochs=many is not allowed: it must be a whole number"),
+    (lambda run: edit(run, epochs=0), "epochs=0 is not allowed"),
+    (lambda run: edit(run, device="moon"), "device=moon is not allowed"),
+    (lambda run: edit(run, model__dropout=7), "dropout=7"),
+    (lambda run: (run / "extra").symlink_to("/etc/passwd"), "is a link"),
+]
+CHECKPOINTS = [
+    (lambda path: path.write_bytes(b""), "cannot be read as a checkpoint"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-300]), "cannot be read as a checkpoint"),
+    (lambda path: path.write_bytes(b"PK\x03\x04 nothing"), "cannot be read as a checkpoint"),
+    (lambda path: path.write_bytes(pickle.dumps(Bomb())), "cannot be read as a checkpoint"),
+    (lambda path: torch.save({"model": Bomb()}, path), "cannot be read as a checkpoint"),
+    (lambda path: torch.save([1], path), "is not a checkpoint"),
+    (lambda path: torch.save({"model": {}}, path), "another model: head.bias is missing"),
+    (lambda path: path.unlink(), "cannot be read as a checkpoint"),
+]
+
+
+def ids(value) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@pytest.mark.parametrize(("damage", "sentence"), DAMAGES, ids=ids)
+@pytest.mark.parametrize("command", ["evaluate", "resume"])
+def test_a_damaged_or_hostile_folder_is_refused(
+    script, evaluate, run, capfd, command, damage, sentence
+):
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps(result | {"status": "interrupted"}))
+    damage(run)
+    before = contents(run)
+    code = evaluate(f"run={run}") if command == "evaluate" else script(f"resume={run}")
+    output = "".join(capfd.readouterr())
+    assert code == 1
+    assert sentence in output and "Traceback" not in output
+    if not (command == "resume" and ("allowed" in sentence or "dropout" in sentence)):
+        assert contents(run) == before  # a run's own failing is written into its result
+    assert not os.path.exists("/tmp/the-bomb-went-off")
+
+
+@pytest.mark.parametrize(("damage", "sentence"), CHECKPOINTS, ids=ids)
+def test_a_damaged_or_hostile_checkpoint_is_refused(evaluate, run, capfd, damage, sentence):
+    damage(run / "best.pt")
+    before = contents(run)
+    assert evaluate(f"run={run}") == 1
+    output = "".join(capfd.readouterr())
+    assert sentence in output and "Traceback" not in output
+    assert contents(run) == before
+    assert not os.path.exists("/tmp/the-bomb-went-off")
+
+
+@pytest.mark.parametrize(("damage", "sentence"), CHECKPOINTS[:-2], ids=ids)
+def test_a_damaged_or_hostile_state_is_not_resumed(script, run, capfd, damage, sentence):
+    path = run / "last.pt"
+    damage(path)
+    before = path.read_bytes(), (run / "best.pt").read_bytes(), (run / "metrics.csv").read_bytes()
+    assert script(f"resume={run}", "epochs=9") == 1
+    output = "".join(capfd.readouterr())
+    assert sentence in output and "Traceback" not in output
+    after = path.read_bytes(), (run / "best.pt").read_bytes(), (run / "metrics.csv").read_bytes()
+    assert after == before
+    assert not os.path.exists("/tmp/the-bomb-went-off")
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_refused(evaluate, run, tmp_path, capfd, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert evaluate(f"run={run}", f"images=[{path}]") == 1
+    error = capfd.readouterr().err
+    assert "a.png cannot be read as a picture" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "run=FOLDER is missing"),
+        (["run=/nowhere"], "/nowhere is not a folder"),
+        (["runn=/nowhere"], "Did you mean run?"),
+        (["run=/nowhere", "dataset=mnits"], "Did you mean mnist?"),
+        (["images=[a.png]"], "run=FOLDER is missing"),
+    ],
+)
+def test_refusals(evaluate, capfd, arguments, sentence):
+    assert evaluate(*arguments) == 1
+    error = capfd.readouterr().err
+    assert sentence in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["resume=/nowhere"], "/nowhere is not a folder"),
+        (["resume=/nowhere", "--multirun"], "resume=FOLDER goes on with one run"),
+        (["resume=/nowhere", "-m"], "resume=FOLDER goes on with one run"),
+    ],
+)
+def test_refusals_to_resume(script, capfd, arguments, sentence):
+    assert script(*arguments) == 1
+    error = capfd.readouterr().err
+    assert sentence in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("epocs=9", "Did you mean epochs?"),
+        ("epochs=many", "epochs=many is not allowed"),
+        ("model.hidden_sizes=[9]", "is a checkpoint of another model"),
+        ("model=cnn", "model"),
+    ],
+)
+def test_refused_overrides_of_a_resumed_run(script, run, capfd, override, sentence):
+    assert script(f"resume={run}", "epochs=9", override) == 1
+    output = "".join(capfd.readouterr())
+    assert sentence in output and "Traceback" not in output

@@ -1,0 +1,192 @@
+"""The command as it is used: what it prints, what it leaves behind, what it learns."""
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from conftest import PROJECT, run_folders
+
+MODELS = ("linear", "mlp", "cnn", "vit")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+def result(folder) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def metrics(folder) -> list[dict]:
+    with (folder / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimizer):
+    assert script("debug=smoke", f"model={model}", f"optimizer={optimizer}") == 0
+    (folder,) = run_folders(tmp_path)
+    assert result(folder)["status"] == "finished"
+    assert len(metrics(folder)) == 1
+
+
+def test_the_run_folder_is_the_record(script, tmp_path, capfd):
+    assert script("epochs=3", "limit=256", "batch_size=32", "seed=7") == 0
+    (folder,) = run_folders(tmp_path)
+    assert folder.name.endswith("_mlp_mnist_adam")
+    names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    files = ["best.pt", "changes.diff", "config.yaml", "last.pt", "metrics.csv"]
+    assert names == [*files, "result.json", "script.log"]
+
+    record = result(folder)
+    assert record["status"] == "finished"
+    assert record["overrides"] == ["epochs=3", "limit=256", "batch_size=32", "seed=7"]
+    assert (record["model"], record["dataset"], record["optimizer"]) == ("mlp", "mnist", "adam")
+    assert (record["seed"], record["device"], record["epochs"]) == (7, record["device"], 3)
+    assert record["parameters"] == sum(
+        weights.numel() for weights in torch.load(folder / "best.pt")["model"].values()
+    )
+    assert torch.__version__.startswith(record["versions"]["torch"])
+    assert 0 <= record["test_accuracy"] <= 1
+    assert record["precision"] in ("fp32", "bf16")
+    assert record["seconds"] > 0 and record["images_per_second"] > 0
+    assert {"commit", "dirty", "command"} <= record.keys()
+
+    rows = metrics(folder)
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    assert record["best_epoch"] == int(best["epoch"])
+    assert record["val_accuracy"] == float(best["val_accuracy"])
+
+    output = capfd.readouterr()
+    assert output.out.count("val accuracy") == 3
+    assert "it/s" not in output.err  # a progress bar only on a terminal
+    assert "epoch 3/3" in (folder / "script.log").read_text()
+
+
+def test_the_loss_falls_and_the_model_generalises(script, tmp_path):
+    assert script("epochs=5", "batch_size=32") == 0
+    (folder,) = run_folders(tmp_path)
+    losses = [float(row["train_loss"]) for row in metrics(folder)]
+    assert losses[-1] < 0.5 * losses[0]
+    assert result(folder)["test_accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_overfits_one_batch(script, tmp_path, model):
+    assert script("debug=overfit", "dataset=digits", f"model={model}") == 0
+    (folder,) = run_folders(tmp_path)
+    assert result(folder)["val_accuracy"] == 1
+
+
+def test_the_test_figure_is_that_of_the_best_weights(script, tmp_path, monkeypatch):
+    import training
+
+    seen = []
+    evaluate = training.evaluate
+
+    def spy(model, images, cfg):
+        weights = [value.clone() for value in model.state_dict().values()]
+        seen.append((len(images), weights, evaluate(model, images, cfg)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(training, "evaluate", spy)
+    assert script("epochs=4", "batch_size=32", "optimizer.lr=0.05", "scheduler=constant") == 0
+    (folder,) = run_folders(tmp_path)
+    sizes = [size for size, _, _ in seen]
+    assert sizes == [32] * 4 + [160]  # validation four times, the test images once, at the end
+    best = seen[result(folder)["best_epoch"] - 1]
+    assert all(map(torch.equal, best[1], seen[-1][1]))
+    assert result(folder)["test_accuracy"] == seen[-1][2]["accuracy"]
+
+
+def test_the_same_seed_gives_the_same_figures(script, tmp_path):
+    arguments = ("model=cnn", "dataset=fashion", "limit=256", "epochs=2", "augmentation=standard")
+    for seed in (1, 1, 2):
+        assert script(*arguments, f"seed={seed}", "device=cpu", "batch_size=64") == 0
+    first, again, other = map(metrics, run_folders(tmp_path))
+    timed = ("seconds", "images_per_second")
+    for row, twin in zip(first, again, strict=True):
+        assert all(row[key] == twin[key] for key in row if key not in timed)
+    assert first[0]["train_loss"] != other[0]["train_loss"]
+
+
+def test_the_multirun_of_the_readme(script, tmp_path):
+    grid = ("model=linear,mlp,cnn,vit", "dataset=mnist,fashion", "optimizer=adamw")
+    assert script("--multirun", *grid, "debug=smoke") == 0
+    folders = run_folders(tmp_path)
+    assert len(folders) == 8
+    assert {(result(f)["model"], result(f)["dataset"]) for f in folders} == set(
+        itertools.product(MODELS, ("mnist", "fashion"))
+    )
+    assert all(result(folder)["status"] == "finished" for folder in folders)
+
+
+def test_a_failing_job_leaves_the_others_alone(script, tmp_path, capfd):
+    assert script("--multirun", "debug=smoke", "model.hidden_sizes=[8],[0],[9]") == 1
+    results = [result(folder) for folder in run_folders(tmp_path)]
+    assert [record["status"] for record in results] == ["finished", "failed", "finished"]
+    assert "hidden_sizes=[0]" in results[1]["reason"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(script, tmp_path, capfd):
+    arguments = ("model=linear", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant")
+    assert script(*arguments) == 1
+    (folder,) = run_folders(tmp_path)
+    assert "in epoch 1, step" in result(folder)["reason"]
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_bug_keeps_its_traceback(script, tmp_path, capfd, monkeypatch):
+    import training
+
+    monkeypatch.setattr(training, "train_epoch", lambda *_: {}["missing"])
+    assert script("debug=smoke") == 1
+    (folder,) = run_folders(tmp_path)
+    assert "Traceback" in capfd.readouterr().out
+    assert "Traceback" in (folder / "script.log").read_text()
+    assert result(folder)["reason"] == "KeyError: 'missing'"
+
+
+def test_missing_data_is_one_sentence_and_no_traceback(script, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "empty"))
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    assert script() == 1
+    output = "".join(capfd.readouterr())
+    assert "train-images-idx3-ubyte.gz is missing" in output and "dataset=digits" in output
+    assert "Traceback" not in output
+
+
+def test_starts_at_the_same_time_get_folders_of_their_own(tmp_path, data_dir):
+    def start(_):
+        return subprocess.run(
+            [sys.executable, PROJECT / "script.py", "debug=smoke", "model=linear"],
+            cwd=tmp_path, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(start, range(3)))
+    assert [process.returncode for process in done] == [0, 0, 0], done[0].stderr
+    assert len(run_folders(tmp_path)) == 3
+
+
+def test_the_data_root_is_beside_the_script_or_where_the_user_says(script, tmp_path, capfd):
+    os.environ.pop("DATA_DIR")
+    assert script("--cfg", "job") == 0
+    assert "data_dir: ${oc.env:DATA_DIR,null}" in capfd.readouterr().out
+    assert script("data_dir=elsewhere", "debug=smoke", "dataset=digits") == 0
+    assert (tmp_path / "elsewhere").is_dir()  # relative to the current folder
+
+
+def test_deterministic_runs_are_equal_and_leave_the_switch_as_it_was(script, tmp_path):
+    for wanted in ("true", "true", "false"):
+        arguments = ("debug=smoke", "model=cnn", "device=cpu", f"deterministic={wanted}")
+        assert script(*arguments) == 0
+        assert torch.are_deterministic_algorithms_enabled() is (wanted == "true")
+    first, second, _ = run_folders(tmp_path)
+    assert metrics(first)[0]["train_loss"] == metrics(second)[0]["train_loss"]

@@ -1,0 +1,152 @@
+"""One epoch of training, evaluation, and the choice of device and precision."""
+
+import math
+import os
+import platform
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+import data
+from config.errors import ConfigError
+from state import State
+
+EVAL_BATCH = 1000  # images; large enough to keep the cores busy, small enough for any memory
+
+
+def choose_device(wanted: str) -> str:
+    """The device to run on. Raises ConfigError for one that this machine does not have."""
+    present = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()] + ["cpu"]
+    if wanted == "auto":
+        return present[0]
+    if wanted not in present:
+        raise ConfigError(
+            f"device={wanted} is not on this machine: use auto or one of {', '.join(present)}."
+        )
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """For "auto", bf16 where the hardware multiplies it natively: emulated, it is slow."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu.get_capabilities()
+        native = device == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return "bf16" if native else "fp32"
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-equal results on one device; an operation that cannot give them raises RuntimeError."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(wanted)
+
+
+def device_name(device: str) -> str:
+    """The processor's name, as its maker prints it where that can be found out."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)  # every device's generator
+
+
+def small_epochs(cfg: DictConfig) -> int:
+    """How many epochs, from the first on, train on smaller images."""
+    return int(cfg.shrink.share * cfg.epochs)
+
+
+def autocast(cfg: DictConfig) -> torch.autocast:
+    return torch.autocast(cfg.device, dtype=torch.bfloat16, enabled=cfg.precision == "bf16")
+
+
+def train_epoch(
+    state: State,
+    images: data.ImageSet,
+    cfg: DictConfig,
+    after_step: Callable[[], None] = lambda: None,
+) -> float:
+    """What is left of one pass over the training images; returns the mean loss of the whole.
+
+    Nothing waits for the device inside the epoch: losses are collected there and looked at once, at
+    the end. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
+    """
+    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    smoothing, grad_clip, precision = cfg.label_smoothing, cfg.grad_clip, autocast(cfg)
+    augmentation = data.Augmentation(**cfg.augmentation)
+    done, steps = len(state.losses), data.num_batches(len(images), cfg.batch_size)
+    batches = data.batches(images, cfg.batch_size, augmentation, cfg.seed, state.epoch, start=done)
+    shrunk = state.epoch < small_epochs(cfg)
+    title = f"epoch {state.epoch + 1}"
+    state.begin_epoch()
+    model.train()
+    for batch in tqdm(batches, title, steps, initial=done, leave=False, disable=None):
+        with precision:
+            pixels = batch.normalised()
+            logits = model(data.resized(pixels, cfg.shrink.factor) if shrunk else pixels)
+        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        if grad_clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        optimizer.step()
+        scheduler.step()
+        state.losses.append(loss.detach())
+        after_step()
+    return _mean_of_finite(torch.stack(state.losses).cpu(), state.epoch + 1)
+
+
+def _mean_of_finite(losses: Tensor, epoch: int) -> float:
+    mean = losses.mean().item()
+    if not math.isfinite(mean):
+        step = int((~losses.isfinite()).nonzero()[0]) + 1
+        raise FloatingPointError(
+            f"The loss became {losses[step - 1].item()} in epoch {epoch}, step {step}: "
+            "lower optimizer.lr, set grad_clip=1, or use precision=fp32."
+        )
+    return mean
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, images: data.ImageSet, cfg: DictConfig) -> dict[str, float]:
+    """Mean cross-entropy and accuracy (0 … 1) of `model` on `images`."""
+    logits = predict(model, images, cfg)
+    return {
+        "loss": F.cross_entropy(logits, images.labels).item(),
+        "accuracy": (logits.argmax(1) == images.labels).double().mean().item(),
+    }
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: data.ImageSet, cfg: DictConfig) -> Tensor:
+    """Logits `(N, num_classes)` in float32.
+
+    A model that was taught that mirror images are alike is asked about both; the mean counts.
+    """
+    model.eval()
+    logits = []
+    for start in range(0, len(images), EVAL_BATCH):
+        batch = images[start : start + EVAL_BATCH].normalised()
+        with autocast(cfg):
+            answer = model(batch).float()
+            if cfg.augmentation.mirror:
+                answer = (answer + model(batch.flip(3)).float()) / 2
+        logits.append(answer)
+    return torch.cat(logits)
