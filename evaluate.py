@@ -119,8 +119,8 @@ def prepare(path: Path, facts: DictConfig) -> tuple[Any, list[str]]:
     size = facts.image_size
     if facts.in_channels == 1:
         flat = ImageOps.grayscale(flat)
-        edges = list(flat.crop((0, 0, flat.width, 1)).getdata())
-        edges += list(flat.crop((0, 0, 1, flat.height)).getdata())
+        edges = flat.crop((0, 0, flat.width, 1)).tobytes()
+        edges += flat.crop((0, 0, 1, flat.height)).tobytes()
         if sorted(edges)[len(edges) // 2] > 127:
             flat = ImageOps.invert(flat)
             changes.append("inverted, since its background is light")
