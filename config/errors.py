@@ -87,8 +87,13 @@ def _explain_key(error: OmegaConfBaseException, where: str) -> str:
 
 
 def _explain_type(error: ValidationError) -> str:
-    words = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
-    reason = str(error).splitlines()[0]
+    words = {
+        "Integer": "a whole number",
+        "Float": "a number",
+        "bool": "true or false",
+        "ListConfig": "a list",
+    }
+    reason = str(error).splitlines()[0].rstrip(".")
     allowed = next((f"it must be {words[kind]}" for kind in words if kind in reason), reason)
     return f"{error.full_key}={error.value} is not allowed: {allowed}."
 

@@ -87,7 +87,7 @@ class Config:
     seed: int = MISSING
     device: str = MISSING
     precision: str = MISSING
-    compile: bool = MISSING
+    compile: Any = MISSING  # a truth value, or auto
     deterministic: bool = MISSING
     data_dir: str | None = MISSING
     checkpoint: Checkpoint = MISSING
@@ -99,10 +99,8 @@ ConfigStore.instance().store(name="schema", node=Config)
 
 def check(cfg: DictConfig) -> None:
     """Refuse values that no run can use. Raises ConfigError, before any data is read."""
-    known = [field.name for field in fields(Config)]
-    for key in cfg:  # +key=value adds what the schema does not know
-        if key not in known:
-            raise ConfigError(f"{key} is not a key that anything reads.{nearest(key, known)}")
+    # Types again: +key=value adds what the schema does not know, a reference may lead to anything.
+    typed(OmegaConf.to_container(cfg, resolve=True))
     for group in ("model", "optimizer", "scheduler", "dataset.source"):
         node = OmegaConf.select(cfg, group)
         if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
@@ -118,6 +116,7 @@ def check(cfg: DictConfig) -> None:
     _require(cfg, "shrink.factor", 0 < cfg.shrink.factor <= 1, "above 0 and at most 1")
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
+    _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")
     learning_rate = cfg.optimizer.get("lr", 1.0)
     valid = isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf
     _require(cfg, "optimizer.lr", valid, "a number above 0")
