@@ -90,7 +90,8 @@ class FCNN(nn.Module):
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.blocks(images).mean(dim=(2, 3)))
+        # Channels last before the mean, so that its gradient comes in the convolutions' own order.
+        return self.head(self.blocks(images).permute(0, 2, 3, 1).mean(dim=(1, 2)))
 
 
 class ConvBlock(nn.Module):

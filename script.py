@@ -92,6 +92,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     cfg.precision = training.choose_precision(cfg.precision, cfg.device)
     training.seed_everything(cfg.seed)
     training.set_deterministic(cfg.deterministic)
+    training.choose_kernels(cfg.device, cfg.precision)
 
     # All that can be refused is built before the data is touched.
     model = schema.build(cfg, "model")
@@ -106,7 +107,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     steps_per_epoch = data.num_batches(len(train_set), cfg.batch_size)
     cfg.total_steps = cfg.epochs * steps_per_epoch
     scheduler = schema.build(cfg, "scheduler", optimizer)
-    if cfg.compile:
+    if training.choose_compile(cfg.compile, cfg.total_steps):
         model.compile()
 
     progress = state.State(model, optimizer, scheduler, steps_per_epoch)

@@ -1,9 +1,11 @@
 """One epoch of training, evaluation, and the choice of device and precision."""
 
+import ctypes
 import math
 import os
 import platform
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,8 @@ import data
 from config.errors import ConfigError
 from state import State
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+COMPILE_STEPS = 10_000  # on two cores compiling takes about as long as it saves in so many steps
 EVAL_BATCH = 1000  # images; large enough to keep the cores busy, small enough for any memory
 
 
@@ -43,6 +47,22 @@ def choose_precision(wanted: str, device: str) -> str:
         has = torch.cpu.get_capabilities()
         native = device == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
     return "bf16" if native else "fp32"
+
+
+def choose_compile(wanted: bool | str, total_steps: int) -> bool:
+    """For "auto", whether a run is long enough to earn the time back that torch.compile takes."""
+    return total_steps >= COMPILE_STEPS if wanted == "auto" else bool(wanted)
+
+
+def choose_kernels(device: str, precision: str) -> None:
+    """What makes a step faster on a CPU; `benchmarks/README.md` tells by how much."""
+    # The flash kernel is made for long sequences: for a few tokens in bf16 plain products win.
+    torch.backends.cuda.enable_flash_sdp(device != "cpu" or precision != "bf16")  # CPUs heed it too
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        # Every step allocates the same sizes: keep them, instead of handing large blocks back to
+        # the system and having it map and clear them again.
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def set_deterministic(wanted: bool) -> None:
@@ -141,12 +161,13 @@ def predict(model: nn.Module, images: data.ImageSet, cfg: DictConfig) -> Tensor:
     A model that was taught that mirror images are alike is asked about both; the mean counts.
     """
     model.eval()
+    forward = model.forward  # not the call, which would compile a compiled model again
     logits = []
     for start in range(0, len(images), EVAL_BATCH):
         batch = images[start : start + EVAL_BATCH].normalised()
         with autocast(cfg):
-            answer = model(batch).float()
+            answer = forward(batch).float()
             if cfg.augmentation.mirror:
-                answer = (answer + model(batch.flip(3)).float()) / 2
+                answer = (answer + forward(batch.flip(3)).float()) / 2
         logits.append(answer)
     return torch.cat(logits)

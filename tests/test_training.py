@@ -126,6 +126,24 @@ def test_precision_is_never_left_at_auto(wanted):
     assert training.choose_precision(wanted, "cpu") in ("fp32", "bf16")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "total_steps", "compiled"),
+    [("auto", 100, False), ("auto", 10**6, True), (True, 1, True), (False, 10**6, False)],
+)
+def test_compile_auto_decides_by_the_number_of_steps(wanted, total_steps, compiled):
+    assert training.choose_compile(wanted, total_steps) is compiled
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_choice_of_kernels_does_not_change_what_a_vit_says(precision):
+    cfg, images = composed("model=vit"), patterns(20)
+    cfg.precision = precision
+    model = new_state(cfg).model
+    before = training.predict(model, images, cfg)
+    training.choose_kernels("cpu", precision)
+    assert torch.allclose(training.predict(model, images, cfg), before, atol=0.02)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_an_absent_device_is_refused():
     with pytest.raises(ConfigError, match="device=cuda is not on this machine: use auto or"):
