@@ -49,6 +49,7 @@ def tutorial_loop(cfg, root: Path, images: int):
     optimizer = schema.build(cfg, "optimizer", model.parameters())
 
     def epoch() -> None:
+        training.choose_kernels(cfg.device, "fp32")  # torch's own choice
         model.train()
         for batch, labels in loader:
             batch, labels = batch.to(cfg.device), labels.to(cfg.device)
@@ -70,6 +71,7 @@ def project_loop(cfg):
     state = State(model, optimizer, scheduler, data.num_batches(len(train_set), cfg.batch_size))
 
     def epoch() -> None:
+        training.choose_kernels(cfg.device, cfg.precision)
         training.train_epoch(state, train_set, cfg)
         state.losses = []
 

@@ -40,6 +40,7 @@ def composed(overrides: list[str]):
     schema.check(cfg)
     cfg.device = training.choose_device(cfg.device)
     cfg.precision = training.choose_precision(cfg.precision, cfg.device)
+    training.choose_kernels(cfg.device, cfg.precision)
     return cfg
 
 
