@@ -29,9 +29,9 @@ def main(asked: DictConfig) -> None:
     import state
     import training
 
-    cfg.device = training.choose_device(asked.device)
-    cfg.precision = training.choose_precision(cfg.precision, cfg.device)
-    model = schema.build(cfg, "model").to(cfg.device)
+    cfg.device = asked.device
+    training.prepare(cfg)
+    model = training.build_model(cfg)
     weights = state.load(folder / "best.pt").get("model", {})
     state.load_weights(model, weights, folder / "best.pt")
     if asked.images:

@@ -88,16 +88,10 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     import state
     import training
 
-    cfg.device = training.choose_device(cfg.device)
-    cfg.precision = training.choose_precision(cfg.precision, cfg.device)
-    training.seed_everything(cfg.seed)
-    training.set_deterministic(cfg.deterministic)
-    training.choose_kernels(cfg.device, cfg.precision)
+    training.prepare(cfg)
 
     # All that can be refused is built before the data is touched.
-    model = schema.build(cfg, "model")
-    # Convolutions are faster when a pixel's channels lie side by side; other layers do not notice.
-    model.to(cfg.device, memory_format=torch.channels_last)
+    model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     parameters = sum(weights.numel() for weights in model.parameters())
     threads = torch.get_num_threads()
@@ -113,6 +107,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     progress = state.State(model, optimizer, scheduler, steps_per_epoch)
     if (folder / "last.pt").exists():
         progress.load(folder / "last.pt")
+        progress.save_best(folder / "best.pt")  # the one there may be from after last.pt
         log.info("resumed after epoch %d, step %d", progress.epoch, len(progress.losses))
     if small := training.small_epochs(cfg):
         log.info("epochs 1 to %d train on smaller images: until then validation is low", small)
@@ -181,8 +176,7 @@ def fit(progress, train_set, val_set, cfg: DictConfig, folder: Path) -> None:
             }
             progress.end_epoch(row)
             if progress.best is row:
-                best = {"model": progress.best_weights, "epoch": progress.epoch}
-                state.save(best, folder / "best.pt")
+                progress.save_best(folder / "best.pt")
             results.write_csv(folder / "metrics.csv", progress.history)
             log.info(
                 f"epoch {progress.epoch}/{cfg.epochs}  train loss {train_loss:.4f}  "

@@ -79,6 +79,10 @@ class State:
         }
         save(content, path)
 
+    def save_best(self, path: Path) -> None:
+        if self.history:
+            save({"model": self.best_weights, "epoch": self.best["epoch"]}, path)
+
     def load(self, path: Path) -> None:
         """Go back to where `save` was called. Hyper-parameters stay those of the config.
 

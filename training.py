@@ -17,12 +17,28 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import data
+from config import schema
 from config.errors import ConfigError
 from state import State
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 COMPILE_STEPS = 10_000  # on two cores compiling takes about as long as it saves in so many steps
 EVAL_BATCH = 1000  # images; large enough to keep the cores busy, small enough for any memory
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Settle where and how to compute; what was "auto" is written into `cfg`."""
+    cfg.device = choose_device(cfg.device)
+    cfg.precision = choose_precision(cfg.precision, cfg.device)
+    choose_kernels(cfg.device, cfg.precision)
+    set_deterministic(cfg.deterministic)
+    seed_everything(cfg.seed)
+
+
+def build_model(cfg: DictConfig) -> nn.Module:
+    """The model on its device. Convolutions are faster when a pixel's channels lie side by side;
+    other layers do not notice."""
+    return schema.build(cfg, "model").to(cfg.device, memory_format=torch.channels_last)
 
 
 def choose_device(wanted: str) -> str:

@@ -63,7 +63,7 @@ def tutorial_loop(cfg, root: Path, images: int):
 
 def project_loop(cfg):
     """The epoch that script.py runs."""
-    model = schema.build(cfg, "model").to(cfg.device, memory_format=torch.channels_last)
+    model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     (train_set, _, _), _ = script.load_data(cfg)
     cfg.total_steps = 10**6
@@ -109,9 +109,8 @@ def measure(model: str, runs: int, images: int, root: Path) -> dict:
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
         cfg = compose("config", overrides=overrides)
         plain = compose("config", overrides=overrides)
-    for config in (cfg, plain):
-        config.device = training.choose_device(cfg.device)
-    cfg.precision = training.choose_precision(cfg.precision, cfg.device)
+    training.prepare(cfg)
+    plain.device = cfg.device
 
     theirs = tutorial_loop(plain, root, images)
     ours_images, ours = project_loop(cfg)

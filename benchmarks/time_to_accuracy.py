@@ -38,9 +38,7 @@ def composed(overrides: list[str]):
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
         cfg = compose("config", overrides=overrides)
     schema.check(cfg)
-    cfg.device = training.choose_device(cfg.device)
-    cfg.precision = training.choose_precision(cfg.precision, cfg.device)
-    training.choose_kernels(cfg.device, cfg.precision)
+    training.prepare(cfg)
     return cfg
 
 
@@ -51,7 +49,7 @@ def train(cfg, seed: int) -> list[tuple[float, float]]:
     (train_set, _, test_set), _ = script.load_data(cfg)
     steps_per_epoch = data.num_batches(len(train_set), cfg.batch_size)
     cfg.total_steps = cfg.epochs * steps_per_epoch
-    model = schema.build(cfg, "model").to(cfg.device, memory_format=torch.channels_last)
+    model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     scheduler = schema.build(cfg, "scheduler", optimizer)
     state = State(model, optimizer, scheduler, steps_per_epoch)

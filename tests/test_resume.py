@@ -42,35 +42,34 @@ def assert_same_end(folder: Path, undisturbed: Path) -> None:
         for value, other in zip(leaves, others, strict=True):
             same = torch.equal if isinstance(value, torch.Tensor) else operator.eq
             assert same(value, other), key
+    best, expected = (torch.load(path / "best.pt") for path in (folder, undisturbed))
+    assert best["epoch"] == expected["epoch"]
+    assert all(map(torch.equal, best["model"].values(), expected["model"].values()))
     assert rows(folder) == rows(undisturbed)
     records = [json.loads((path / "result.json").read_text()) for path in (folder, undisturbed)]
     assert records[0]["status"] == records[1]["status"] == "finished"
     assert records[0]["test_accuracy"] == records[1]["test_accuracy"]
 
 
-def finish(folder: Path, run: Path) -> None:
-    process = start(folder, f"resume={run}")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output
-
-
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, data_dir):
-    """A finished run of each model, made once."""
-    os.environ["DATA_DIR"] = str(data_dir)
-    folders = {}
+def references(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture
+def undisturbed(references, script):
+    """A finished run of each model, made once: a killed one must end like it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes that are killed: sums depend on it
 
     def of(model: str) -> Path:
-        if model not in folders:
-            folder = tmp_path_factory.mktemp(model)
-            process = start(folder, f"model={model}", *ARGUMENTS)
-            output, _ = process.communicate(timeout=120)
-            assert process.returncode == 0, output
-            (folders[model],) = run_folders(folder)
-        return folders[model]
+        folder = references / model
+        if not folder.exists():
+            assert script(f"model={model}", *ARGUMENTS, f"hydra.run.dir={folder}") == 0
+        return folder
 
     yield of
-    del os.environ["DATA_DIR"]
+    torch.set_num_threads(threads)
 
 
 def kill_at_random(folder: Path, seed: int, *arguments: str) -> Path:
@@ -95,16 +94,18 @@ KILLS = [(model, seed) for seed in range(9) for model in ("linear", "mlp", "cnn"
         for kill in KILLS
     ],
 )
-def test_a_run_that_was_killed_ends_as_if_it_never_was(tmp_path, undisturbed, model, seed):
+def test_a_run_that_was_killed_ends_as_if_it_never_was(script, tmp_path, undisturbed, model, seed):
     reference = undisturbed(model)
     run = kill_at_random(tmp_path, seed, f"model={model}", *ARGUMENTS)
-    finish(tmp_path, run)
+    assert script(f"resume={run}") == 0
     assert_same_end(run, reference)
     assert len(run_folders(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
-def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(tmp_path, undisturbed, number):
+def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(
+    script, tmp_path, undisturbed, number
+):
     reference = undisturbed("mlp")
     process = start(tmp_path, "model=mlp", *ARGUMENTS, "checkpoint.every=1000")
     while not list(tmp_path.glob("runs/**/metrics.csv")):
@@ -115,11 +116,12 @@ def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(tmp_path, undistu
     assert process.returncode == 128 + number, output
     assert f"python script.py resume={run}" in output and "Traceback" not in output
     assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
-    finish(tmp_path, run)
+    (run / "best.pt").write_bytes(b"of an epoch that last.pt knows nothing of")
+    assert script(f"resume={run}") == 0
     assert_same_end(run, reference)
 
 
-def test_a_second_interrupt_leaves_at_once(tmp_path, data_dir, undisturbed):
+def test_a_second_interrupt_leaves_at_once(tmp_path, script):
     process = start(tmp_path, "model=cnn", "batch_size=640", "epochs=1000", "augmentation=none")
     while not list(tmp_path.glob("runs/**/metrics.csv")):
         time.sleep(0.01)
