@@ -57,13 +57,14 @@ class FCNN(nn.Module):
     """Fully convolutional network. `(B, C, H, W) → (B, num_classes)` for any H and W.
 
     Stage i is `depths[i]` blocks of convolution, batch norm and ReLU with `widths[i]` channels.
-    The first block halves the image by a stride of 2, which learns what pooling would fix
-    (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the others are added to their input
-    (He et al. 2015, https://arxiv.org/abs/1512.03385). Global average pooling and one linear
-    classifier follow, so the number of weights does not depend on `image_size`: it is accepted
-    because all models share it.
+    The first block, with a kernel of `kernel_sizes[i]`, halves the image by a stride of 2, which
+    learns what pooling would fix (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the
+    others, with a kernel of 3, are added to their input (He et al. 2015,
+    https://arxiv.org/abs/1512.03385). Global average pooling and one linear classifier follow, so
+    the number of weights does not depend on `image_size`: it is accepted because all models share
+    it.
 
-    Raises ValueError for a width or depth that is not positive, or lists of different length.
+    Raises ValueError for a size that is not positive, or lists of different length.
     """
 
     def __init__(
@@ -74,16 +75,19 @@ class FCNN(nn.Module):
         num_classes: int,
         widths: Sequence[int],
         depths: Sequence[int],
+        kernel_sizes: Sequence[int],
     ):
         super().__init__()
-        _check_positive(widths=widths, depths=depths)
-        if not len(widths) == len(depths) > 0:
-            raise ValueError(f"widths={widths} and depths={depths} must have one entry per stage.")
+        _check_positive(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
+        if not len(widths) == len(depths) == len(kernel_sizes) > 0:
+            raise ValueError(
+                f"widths={widths}, depths={depths} and kernel_sizes={kernel_sizes} "
+                "must have one entry per stage."
+            )
         blocks: list[nn.Module] = []
         channels = in_channels
-        for width, depth in zip(widths, depths, strict=True):
-            # The first kernel of all sees so few channels that a larger one costs next to nothing.
-            blocks.append(ConvBlock(channels, width, kernel_size=3 if blocks else 5, stride=2))
+        for width, depth, kernel_size in zip(widths, depths, kernel_sizes, strict=True):
+            blocks.append(ConvBlock(channels, width, kernel_size, stride=2))
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
         self.blocks = nn.Sequential(*blocks)

@@ -4,6 +4,7 @@ import torch
 import models
 
 FACTS = {"in_channels": 3, "image_size": 12, "num_classes": 7}
+FCNN = {"widths": [4, 8], "depths": [1, 2], "kernel_sizes": [5, 3]}
 VIT = {
     "patch_size": 4,
     "dim": 16,
@@ -19,7 +20,7 @@ def every_model():
     return [
         models.Linear(**FACTS),
         models.MLP(**FACTS, hidden_sizes=[8, 9], dropout=0.1),
-        models.FCNN(**FACTS, widths=[4, 8], depths=[1, 2]),
+        models.FCNN(**FACTS, **FCNN),
         models.ViT(**FACTS, **VIT),
         models.ViT(**FACTS, **VIT | {"pooling": "cls"}),
     ]
@@ -35,12 +36,12 @@ def test_logits_have_one_column_per_class_and_every_weight_a_gradient(model):
 
 @pytest.mark.parametrize("size", [1, 5, 8, 28, 33])
 def test_fcnn_takes_any_image_size_with_the_same_weights(size):
-    model = models.FCNN(**FACTS, widths=[4, 8, 8], depths=[1, 2, 1]).eval()
+    model = models.FCNN(**FACTS, **FCNN).eval()
     assert model(torch.randn(2, 3, size, size + 1)).shape == (2, 7)
 
 
 def test_fcnn_has_no_pooling_layer_and_no_hidden_linear_layer():
-    layers = list(models.FCNN(**FACTS, widths=[4, 8], depths=[1, 2]).modules())
+    layers = list(models.FCNN(**FACTS, **FCNN).modules())
     assert not [layer for layer in layers if "Pool" in type(layer).__name__]
     assert sum(isinstance(layer, torch.nn.Linear) for layer in layers) == 1
 
@@ -79,11 +80,12 @@ def test_vit_refuses_with_a_sentence(change, sentence):
 @pytest.mark.parametrize("widths", [[0, 8], [8, -1], [1.5]])
 def test_fcnn_and_mlp_refuse_a_width_that_is_not_positive(widths):
     with pytest.raises(ValueError, match="at least 1"):
-        models.FCNN(**FACTS, widths=widths, depths=[1] * len(widths))
+        models.FCNN(**FACTS, **FCNN | {"widths": widths})
     with pytest.raises(ValueError, match="at least 1"):
         models.MLP(**FACTS, hidden_sizes=widths, dropout=0.0)
 
 
-def test_fcnn_wants_one_depth_per_width():
+@pytest.mark.parametrize("change", [{"widths": [4]}, {"depths": [2]}, {"kernel_sizes": [3, 3, 3]}])
+def test_fcnn_wants_one_entry_per_stage(change):
     with pytest.raises(ValueError, match="one entry per stage"):
-        models.FCNN(**FACTS, widths=[4, 8], depths=[2])
+        models.FCNN(**FACTS, **FCNN | change)
