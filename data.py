@@ -4,6 +4,7 @@ A small data set fits in memory whole, so no file is opened, no picture decoded 
 started while a model trains: a batch is an index into a uint8 tensor that is already on the device.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -37,9 +38,17 @@ class ImageSet:
 
     def normalised(self) -> Tensor:
         """The images with zero mean and unit variance: float32 `(N, C, H, W)`."""
-        mean = 255 * self.images.new_tensor(self.mean, dtype=torch.float32).view(-1, 1, 1)
-        std = 255 * self.images.new_tensor(self.std, dtype=torch.float32).view(-1, 1, 1)
-        return self.images.float().sub_(mean).div_(std)
+        scale, offset = _scale_and_offset(self.mean, self.std, self.images.device)
+        return (self.images * scale).add_(offset)
+
+
+@functools.cache  # a step must not wait for numbers on their way to the device
+def _scale_and_offset(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`(C, 1, 1)` each: pixels of 0 … 255 times `scale` plus `offset` are normalised."""
+    means, stds = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
+    return 1 / (255 * stds), -means / stds
 
 
 @dataclass(frozen=True)

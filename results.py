@@ -138,10 +138,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except OSError as error:
         partial.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise OSError(
-            f"{path} could not be written ({reason}): what was there before is whole. "
+            f"{path} could not be written ({error.strerror}): what was there before is whole. "
             "Make room or make the folder writable, then resume."
         ) from error

@@ -1,5 +1,6 @@
 """The state that a crash must not lose: saved whole, loaded without trust, resumed exactly."""
 
+import io
 import logging
 import random
 import signal
@@ -165,8 +166,10 @@ def save(content: dict[str, Any], path: Path) -> None:
 
     Raises OSError, naming `path`, when the disk is full or the folder read-only.
     """
+    buffer = io.BytesIO()  # torch, writing to a full disk, does not say that it is full
+    torch.save(content, buffer)
     with results.replacing(path) as file:
-        torch.save(content, file)
+        file.write(buffer.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
