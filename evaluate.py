@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-import results
+import record
 from config import schema
 from config.errors import ConfigError, Refusal, errors_as_sentences
 
@@ -21,7 +21,7 @@ from config.errors import ConfigError, Refusal, errors_as_sentences
 @hydra.main(version_base="1.3", config_path="config", config_name="evaluate")
 def main(asked: DictConfig) -> None:
     folder = _folder(asked)
-    config, result = results.read_run(folder)
+    config, result = record.read_run(folder)
     cfg = schema.typed(config)
     schema.check(cfg)
     _check_same_shape(cfg, asked)

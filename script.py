@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import results
+import record
 from config import schema
 from config.errors import ConfigError, RunFailed, errors_as_sentences, explain
 
@@ -30,17 +30,17 @@ def main(cfg: DictConfig) -> float:
     """One run, recorded however it ends. Returns the validation accuracy, for sweepers."""
     cfg = schema.typed(cfg)  # the config of a resumed run comes without types
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with results.locked(folder):
+    with record.locked(folder):
         result = describe(cfg, folder)
         if result["status"] == "finished" and result["epochs"] >= cfg.epochs:
             print(f"{folder} is finished after {result['epochs']} epochs: epochs=N continues it.")
             return result["val_accuracy"]
         result["status"] = "running"
         try:
-            results.write_json(folder / "result.json", result)
+            record.write_json(folder / "result.json", result)
             schema.check(cfg)
-            results.write_config(folder / "config.yaml", cfg)
-            results.write_text(folder / "changes.diff", results.uncommitted_changes())
+            record.write_config(folder / "config.yaml", cfg)
+            record.write_text(folder / "changes.diff", record.uncommitted_changes())
             result |= run(cfg, folder)
             result["status"] = "finished"
         except SystemExit:
@@ -55,7 +55,7 @@ def main(cfg: DictConfig) -> float:
                 raise RunFailed(result["reason"]) from error
             raise
         finally:
-            results.write_json(folder / "result.json", result)
+            record.write_json(folder / "result.json", result)
             log.info("%s: %s", result["status"], folder)
     return result["val_accuracy"]
 
@@ -64,8 +64,8 @@ def describe(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """What was asked for, of which code: the part of `result.json` that is known before the run."""
     job = HydraConfig.get()
     before = {"status": "new", "overrides": []}
-    if (folder / "result.json").exists():  # resumed
-        before = results.read_run(folder)[1]
+    if (folder / "config.yaml").exists():  # resumed; without it, the config was refused before
+        before = record.read_run(folder)[1]
         before.pop("reason", None)
         if before["status"] == "finished" and before["epochs"] >= cfg.epochs:
             return before
@@ -73,10 +73,10 @@ def describe(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     chosen = {group: job.runtime.choices[group] for group in groups if group in job.runtime.choices}
     asked = {
         "seed": cfg.seed,
-        "overrides": [*before["overrides"], *job.overrides.task],
+        "overrides": list(dict.fromkeys([*before["overrides"], *job.overrides.task])),
         "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
     }
-    return before | chosen | asked | results.provenance()
+    return before | chosen | asked | record.provenance()
 
 
 def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def load_data(cfg: DictConfig) -> tuple[tuple, str]:
 
     train_images, test_set, sha256 = datasets.load(
         hydra.utils.instantiate(cfg.dataset.source, _partial_=True),
-        root=Path(cfg.data_dir or results.PROJECT / "data").expanduser().absolute(),
+        root=Path(cfg.data_dir or record.PROJECT / "data").expanduser().absolute(),
         facts=cfg.dataset,
     )
     train_set, val_set = data.split(train_images, cfg.val_size, cfg.seed)
@@ -177,7 +177,7 @@ def fit(progress, train_set, val_set, cfg: DictConfig, folder: Path) -> None:
             progress.end_epoch(row)
             if progress.best is row:
                 progress.save_best(folder / "best.pt")
-            results.write_csv(folder / "metrics.csv", progress.history)
+            record.write_csv(folder / "metrics.csv", progress.history)
             log.info(
                 f"epoch {progress.epoch}/{cfg.epochs}  train loss {train_loss:.4f}  "
                 f"val loss {val['loss']:.4f}  val accuracy {val['accuracy']:.2%}  "
@@ -198,11 +198,11 @@ def resumed(arguments: list[str]) -> list[str]:
     if "--multirun" in others or "-m" in others:
         raise ConfigError("resume=FOLDER goes on with one run: leave --multirun out.")
     folder = Path(folders[-1]).expanduser().absolute()
-    results.read_run(folder)
+    record.read_run(folder)
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [
         *("--config-path", str(folder), "--config-name", "config"),
-        *("--config-dir", str(results.PROJECT / "config"), "hydra/job_logging=practical"),
+        *("--config-dir", str(record.PROJECT / "config"), "hydra/job_logging=practical"),
         *(f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"),
         *others,
     ]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-import results
+import record
 from config.errors import Refusal
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def save(content: dict[str, Any], path: Path) -> None:
     """
     buffer = io.BytesIO()  # torch, writing to a full disk, does not say that it is full
     torch.save(content, buffer)
-    with results.replacing(path) as file:
+    with record.replacing(path) as file:
         file.write(buffer.getbuffer())
 
 

@@ -91,6 +91,8 @@ class Config:
     deterministic: bool = MISSING
     data_dir: str | None = MISSING
     checkpoint: Checkpoint = MISSING
+    name: str = MISSING
+    fail_fast: bool = MISSING
     total_steps: int | None = MISSING
 
 

@@ -42,25 +42,25 @@ def test_the_run_folder_is_the_record(script, tmp_path, capfd):
     files = ["best.pt", "changes.diff", "config.yaml", "last.pt", "metrics.csv"]
     assert names == [*files, "result.json", "script.log"]
 
-    record = result(folder)
-    assert record["status"] == "finished"
-    assert record["overrides"] == ["epochs=3", "limit=256", "batch_size=32", "seed=7"]
-    assert (record["model"], record["dataset"], record["optimizer"]) == ("mlp", "mnist", "adam")
-    assert (record["seed"], record["device"], record["epochs"]) == (7, record["device"], 3)
-    assert record["parameters"] == sum(
+    written = result(folder)
+    assert written["status"] == "finished"
+    assert written["overrides"] == ["epochs=3", "limit=256", "batch_size=32", "seed=7"]
+    assert (written["model"], written["dataset"], written["optimizer"]) == ("mlp", "mnist", "adam")
+    assert (written["seed"], written["device"], written["epochs"]) == (7, written["device"], 3)
+    assert written["parameters"] == sum(
         weights.numel() for weights in torch.load(folder / "best.pt")["model"].values()
     )
-    assert torch.__version__.startswith(record["versions"]["torch"])
-    assert 0 <= record["test_accuracy"] <= 1
-    assert record["precision"] in ("fp32", "bf16")
-    assert record["seconds"] > 0 and record["images_per_second"] > 0
-    assert {"commit", "dirty", "command"} <= record.keys()
+    assert torch.__version__.startswith(written["versions"]["torch"])
+    assert 0 <= written["test_accuracy"] <= 1
+    assert written["precision"] in ("fp32", "bf16")
+    assert written["seconds"] > 0 and written["images_per_second"] > 0
+    assert {"commit", "dirty", "command"} <= written.keys()
 
     rows = metrics(folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
-    assert record["best_epoch"] == int(best["epoch"])
-    assert record["val_accuracy"] == float(best["val_accuracy"])
+    assert written["best_epoch"] == int(best["epoch"])
+    assert written["val_accuracy"] == float(best["val_accuracy"])
 
     output = capfd.readouterr()
     assert output.out.count("val accuracy") == 3

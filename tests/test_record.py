@@ -4,62 +4,62 @@ from pathlib import Path
 
 import pytest
 
-import results
+import record
 
 
 def test_provenance_names_the_commit_and_the_versions():
-    record = results.provenance()
-    assert record["commit"] is None or len(record["commit"]) == 40
-    assert set(results.PACKAGES) < set(record["versions"])
+    written = record.provenance()
+    assert written["commit"] is None or len(written["commit"]) == 40
+    assert set(record.PACKAGES) < set(written["versions"])
     json.dumps(record)
 
 
 def test_outside_a_repository_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "PROJECT", tmp_path)
-    assert results.provenance.__wrapped__()["commit"] is None
+    monkeypatch.setattr(record, "PROJECT", tmp_path)
+    assert record.provenance.__wrapped__()["commit"] is None
 
 
 def test_files_are_replaced_whole(tmp_path):
     path = tmp_path / "metrics.csv"
-    results.write_csv(path, [{"epoch": 1, "loss": 0.5}])
-    results.write_csv(path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
+    record.write_csv(path, [{"epoch": 1, "loss": 0.5}])
+    record.write_csv(path, [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}])
     assert path.read_text() == "epoch,loss\n1,0.5\n2,0.25\n"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_rename_that_fails_is_named_and_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "result.json"
-    results.write_json(path, {"epoch": 1})
+    record.write_json(path, {"epoch": 1})
 
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(OSError, match=r"result.json could not be written \(Permission denied\)"):
-        results.write_json(path, {"epoch": 2})
+        record.write_json(path, {"epoch": 2})
     assert json.loads(path.read_text()) == {"epoch": 1}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
 def test_uncommitted_changes_are_recorded_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "PROJECT", tmp_path)
+    monkeypatch.setattr(record, "PROJECT", tmp_path)
     for command in (["init", "-q"], ["config", "user.email", "a@b"], ["config", "user.name", "a"]):
-        results._git(*command)
+        record.git(*command)
     (tmp_path / "old.py").write_text("before = 1\n")
-    results._git("add", "-A")
-    results._git("commit", "-qm", "first")
-    changes = results.uncommitted_changes.__wrapped__
+    record.git("add", "-A")
+    record.git("commit", "-qm", "first")
+    changes = record.uncommitted_changes.__wrapped__
     assert changes() == ""
     (tmp_path / "old.py").write_text("after = 2\n")
     (tmp_path / "new.py").write_text("new = 3\n")
     assert "+after = 2" in changes() and "-before = 1" in changes() and "+new = 3" in changes()
-    assert results.provenance.__wrapped__()["dirty"]
+    assert record.provenance.__wrapped__()["dirty"]
 
 
 def test_a_lock_is_given_back(tmp_path):
     for _ in range(2):
-        with results.locked(Path(tmp_path)):
+        with record.locked(Path(tmp_path)):
             pass
-    refused = pytest.raises(results.RunFolderError, match="is in use")
-    with results.locked(tmp_path), refused, results.locked(tmp_path):
+    refused = pytest.raises(record.RunFolderError, match="is in use")
+    with record.locked(tmp_path), refused, record.locked(tmp_path):
         pass

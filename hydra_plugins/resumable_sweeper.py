@@ -1,0 +1,98 @@
+"""A sweep that can be given again: each job keeps its folder, and what is finished stays finished.
+
+The grid is that of Hydra's own sweeper; a job's folder is named by its config instead of a number.
+Hydra finds sweepers in a package of this name only, and imports it at every start: keep it light.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf, open_dict
+
+# Where and how a job runs, not what it computes: these may differ when the command is given again.
+NOT_THE_EXPERIMENT = ("hydra", "name", "fail_fast", "data_dir", "checkpoint")
+
+
+class ResumableSweeper(BasicSweeper):
+    """Skips finished jobs, goes on with half-done ones, and runs the new and the failed.
+
+    A job that fails leaves the others alone, unless `fail_fast=true`; the summary appears all the
+    same. Raises RunFailed at the end if a job failed.
+    """
+
+    def sweep(self, arguments: Sequence[str]) -> None:
+        import results
+        from config.errors import RunFailed
+
+        sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
+        sweep_folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
+        due = self._due(self._folders(arguments, sweep_folder))
+        # One at a time where the first failure ends the sweep.
+        batches = [[job] for job in due] if self.config.fail_fast else [due] if due else []
+        failed = False
+        for number, batch in enumerate(batches):
+            returned = self.launcher.launch(batch, initial_job_idx=number)
+            failed = any(job.status is not JobStatus.COMPLETED for job in returned)
+            if failed:
+                break
+        results.summarise([sweep_folder])
+        if failed:
+            raise RunFailed("a job failed")
+
+    def _folders(self, arguments: Sequence[str], sweep_folder: Path) -> dict[Path, list[str]]:
+        """The overrides of every job, by its folder: what sets it apart, and a hash of its config.
+
+        A job that was there before keeps its folder, even if other things set it apart now.
+        """
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (grid,) = self.split_arguments(overrides, max_batch_size=None)
+        common = set.intersection(*map(set, grid))
+        folders = {}
+        for job in grid:
+            digest = self._hash(job)
+            apart = ",".join(override for override in job if override not in common) or "job"
+            name = re.sub(r"[^\w.,=+-]", "_", apart)[:100] + f"-{digest}"
+            before = next(sweep_folder.glob(f"*-{digest}"), None)
+            folders[before or sweep_folder / name] = job
+        if twice := len(grid) - len(folders):
+            print(f"{twice} of the {len(grid)} jobs have the config of another: run once.")
+        return folders
+
+    def _hash(self, job: Sequence[str]) -> str:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+        with open_dict(cfg):
+            for key in NOT_THE_EXPERIMENT:
+                del cfg[key]
+        content = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+    def _due(self, folders: dict[Path, list[str]]) -> list[list[str]]:
+        """The jobs to launch; tells how many there are of each kind."""
+        import record
+
+        status = {folder: record.status(folder) for folder in folders}
+        count = Counter(status.values())
+        print(
+            f"{len(folders)} jobs: {count['finished']} finished, {count['running']} running "
+            f"elsewhere, {count['interrupted']} half-done, {count['failed']} failed before, "
+            f"{count['new']} new"
+        )
+        commit = record.provenance()["commit"]
+        finished = [folder for folder in folders if status[folder] == "finished"]
+        others = [f for f in finished if record.read_result(f).get("commit") != commit]
+        if others:
+            print(f"{len(others)} of the finished ran on another commit than {commit}.")
+        return [
+            [*job, f"hydra.sweep.subdir='{folder.name}'"]
+            for folder, job in folders.items()
+            if status[folder] not in ("finished", "running")
+        ]

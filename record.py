@@ -1,0 +1,165 @@
+"""The run folder as the record of a run: what was run on which code, and what came of it."""
+
+import csv
+import functools
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import filelock
+from omegaconf import DictConfig, OmegaConf
+
+from config import schema
+from config.errors import Refusal
+
+PROJECT = Path(__file__).resolve().parent
+PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn")
+
+
+class RunFolderError(Refusal):
+    """A folder that is no run, or not one that can be used now, told in one sentence."""
+
+
+@functools.cache  # the second job of a sweep runs the same code
+def provenance() -> dict[str, Any]:
+    """Where a result comes from: command, versions, commit and whether it was changed since."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain")),
+    }
+
+
+@functools.cache
+def uncommitted_changes() -> str:
+    """The diff of the project to its commit, new files included; empty where there is none."""
+    new = (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
+    parts = [git("diff", "HEAD") or ""]
+    parts += [git("diff", "--no-index", "/dev/null", name, allowed=(0, 1)) or "" for name in new]
+    return "".join(part + "\n" for part in parts if part)
+
+
+def git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
+    """What git prints about the project; None outside a repository or without git."""
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, errors="replace"
+        )
+    except OSError:
+        return None
+    return done.stdout.strip("\n") if done.returncode in allowed else None
+
+
+def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config and the result of a run folder, which may come from a stranger.
+
+    Raises RunFolderError for a folder that is no run or holds links, ConfigError for a config that
+    names anything but this project's keys and allowed classes.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder: give the path of a run folder.")
+    for name in ("config.yaml", "result.json"):
+        if not (folder / name).is_file():
+            raise RunFolderError(f"{folder} is not a run folder: it has no {name}.")
+    for path in folder.iterdir():
+        if path.is_symlink():
+            raise RunFolderError(
+                f"{path} is a link, which could lead out of the folder: remove it."
+            )
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        result = json.loads((folder / "result.json").read_text())
+    except Exception as error:  # whatever a damaged or hostile file provokes
+        raise RunFolderError(f"{folder} is not a run folder: its files are damaged.") from error
+    if not isinstance(config, dict) or not isinstance(result, dict):
+        raise RunFolderError(f"{folder} is not a run folder: its files are damaged.")
+    schema.check_foreign(config, folder / "config.yaml")
+    return config, result
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """`result.json` of a run of one's own; empty where there is none yet."""
+    path = folder / "result.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def status(folder: Path) -> str:
+    """new, running, interrupted, failed or finished. A run that was killed is interrupted."""
+    written = read_result(folder).get("status", "new")
+    if written != "running":
+        return written
+    try:
+        with locked(folder):
+            return "interrupted"
+    except RunFolderError:
+        return "running"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Raises RunFolderError while another process runs in `folder`."""
+    lock = filelock.FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunFolderError(f"{folder} is in use: another process is running there.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_config(path: Path, cfg: DictConfig) -> None:
+    """References between keys stay, so that an override on resuming reaches all that follows it."""
+    own = cfg.copy()
+    own.name = cfg.name  # not the time of day at which it is read
+    own.data_dir = cfg.data_dir and str(Path(cfg.data_dir).expanduser().absolute())
+    write_text(path, OmegaConf.to_yaml(own))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: Path, text: str) -> None:
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once all of it is on the disk: nobody ever sees half.
+
+    Raises OSError, naming `path`, when that fails; `path` is then as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} could not be written ({error.strerror}): what was there before is whole. "
+            "Make room or make the folder writable, then resume."
+        ) from error
