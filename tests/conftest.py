@@ -3,6 +3,7 @@
 import os
 import runpy
 import struct
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,15 @@ def script(call):
 @pytest.fixture
 def evaluate(call):
     return partial(call, "evaluate.py")
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    """`python script.py ARGUMENTS` in a process of its own, with one thread."""
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / "script.py"), *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -3,30 +3,19 @@
 import csv
 import json
 import operator
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT, run_folders
+from conftest import run_folders, start
 from torch.utils._pytree import tree_leaves
 
 TIMED = ("seconds", "images_per_second")
 ARGUMENTS = ("epochs=3", "batch_size=16", "checkpoint.every=0.05", "checkpoint.unit=seconds")
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(PROJECT / "script.py"), *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
 
 
 def rows(folder: Path) -> list[dict]:

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import random
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from conftest import start
 
 import record
 
@@ -85,6 +88,31 @@ def test_a_half_done_job_goes_on_and_a_running_one_is_left_alone(script, tmp_pat
     assert "2 jobs: 0 finished, 1 running elsewhere, 1 half-done" in output
     assert "resumed after epoch 1" in output
     assert sorted(run["status"] for run in jobs(tmp_path).values()) == ["finished", "running"]
+
+
+def figures(folder: Path) -> list[dict]:
+    with (folder / "results.csv").open() as file:
+        timed = ("seconds", "folder")
+        return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(3))
+def test_a_sweep_that_was_killed_and_is_given_again_ends_in_the_same_table(
+    tmp_path, data_dir, monkeypatch, moment
+):
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    command = ("-m", "name=mine", "model=linear,cnn", "seed=0,1", "epochs=4", "batch_size=16")
+    (tmp_path / "undisturbed").mkdir()
+    assert start(tmp_path / "undisturbed", *command).wait() == 0
+    process = start(tmp_path, *command, "checkpoint.unit=seconds", "checkpoint.every=0.05")
+    while not list(tmp_path.glob("runs/mine/*/last.pt")):
+        time.sleep(0.01)
+    time.sleep(random.Random(moment).uniform(0, 4))
+    process.kill()
+    process.wait()
+    assert start(tmp_path, *command).wait() == 0
+    assert figures(tmp_path / "runs/mine") == figures(tmp_path / "undisturbed/runs/mine")
 
 
 def test_the_summary_tells_what_varied_over_seeds(script, call, tmp_path, capfd):
