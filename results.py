@@ -14,6 +14,7 @@ from typing import Any
 
 import record
 from config.errors import Refusal, errors_as_sentences
+from config.schema import NOT_THE_EXPERIMENT
 
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
 
@@ -51,9 +52,10 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def what_varied(runs: list[dict[str, Any]]) -> list[str]:
     """The settings that were not the same in all runs; the seed is what is averaged over."""
+    ignored = ("seed", *NOT_THE_EXPERIMENT)
     keys = dict.fromkeys(key for run in runs for key in run["asked"])
     values = {key: {str(run["asked"].get(key, "")) for run in runs} for key in keys}
-    return [key for key in keys if len(values[key]) > 1 and key not in ("seed", "name")]
+    return [key for key in keys if len(values[key]) > 1 and key.split(".")[0] not in ignored]
 
 
 def grouped(runs: list[dict[str, Any]], varied: list[str]) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ FOREIGN_TARGETS = re.compile(
     r"(models|datasets|torch\.optim|torch\.optim\.lr_scheduler|torchvision\.datasets)\.[A-Z]\w*"
 )
 REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key; no resolver, no path
+# Where and how a job runs, not what it computes: a sweep that is given again may change these.
+NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 

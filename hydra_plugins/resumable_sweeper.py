@@ -6,28 +6,37 @@ Hydra finds sweepers in a package of this name only, and imports it at every sta
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf, open_dict
 
-# Where and how a job runs, not what it computes: these may differ when the command is given again.
-NOT_THE_EXPERIMENT = ("hydra", "name", "fail_fast", "data_dir", "checkpoint")
+from config.schema import NOT_THE_EXPERIMENT
 
 
 class ResumableSweeper(BasicSweeper):
     """Skips finished jobs, goes on with half-done ones, and runs the new and the failed.
 
     A job that fails leaves the others alone, unless `fail_fast=true`; the summary appears all the
-    same. Raises RunFailed at the end if a job failed.
+    same. With a launcher that gives each job a process of its own, `parallel` run at a time.
+    Raises RunFailed at the end if a job did not finish.
     """
 
+    def __init__(self, parallel: int, **rest: Any):
+        super().__init__(**rest)
+        self.parallel = parallel
+
     def sweep(self, arguments: Sequence[str]) -> None:
+        import record
         import results
         from config.errors import RunFailed
 
@@ -35,17 +44,42 @@ class ResumableSweeper(BasicSweeper):
         sweep_folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
         due = self._due(self._folders(arguments, sweep_folder))
-        # One at a time where the first failure ends the sweep.
-        batches = [[job] for job in due] if self.config.fail_fast else [due] if due else []
-        failed = False
-        for number, batch in enumerate(batches):
-            returned = self.launcher.launch(batch, initial_job_idx=number)
-            failed = any(job.status is not JobStatus.COMPLETED for job in returned)
-            if failed:
-                break
+        if not isinstance(self.launcher, BasicLauncher):
+            self._launch_in_processes(due)
+        elif self.config.fail_fast:
+            for number, (folder, job) in enumerate(due.items()):
+                self.launcher.launch([job], initial_job_idx=number)
+                if record.status(folder) != "finished":
+                    break
+        elif due:
+            self.launcher.launch(list(due.values()), initial_job_idx=0)
         results.summarise([sweep_folder])
-        if failed:
-            raise RunFailed("a job failed")
+        if any(record.status(folder) != "finished" for folder in due):
+            raise RunFailed("not every job finished")
+
+    def _launch_in_processes(self, due: dict[Path, list[str]]) -> None:
+        """Each job by itself, so that one whose process is killed takes no other along."""
+        import record
+
+        threads = max(1, len(os.sched_getaffinity(0)) // self.parallel)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of torch, in the jobs' processes
+        os.environ["PYTHONPATH"] = str(record.PROJECT)
+        stop = Event()
+
+        def launch(number: int, folder: Path) -> None:
+            if stop.is_set():
+                return
+            try:
+                self.launcher.launch([due[folder]], initial_job_idx=number)
+            except Exception as error:  # the process ended without an answer
+                print(f"{folder.name}: {str(error).strip().splitlines()[0]}")
+            status = record.status(folder)
+            print(f"{status}: {folder.name} {record.read_result(folder).get('reason', '')}")
+            if status != "finished" and self.config.fail_fast:
+                stop.set()
+
+        with ThreadPoolExecutor(self.parallel) as pool:
+            list(pool.map(launch, range(len(due)), due))
 
     def _folders(self, arguments: Sequence[str], sweep_folder: Path) -> dict[Path, list[str]]:
         """The overrides of every job, by its folder: what sets it apart, and a hash of its config.
@@ -70,13 +104,13 @@ class ResumableSweeper(BasicSweeper):
     def _hash(self, job: Sequence[str]) -> str:
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
         with open_dict(cfg):
-            for key in NOT_THE_EXPERIMENT:
+            for key in ("hydra", *NOT_THE_EXPERIMENT):
                 del cfg[key]
         content = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
-    def _due(self, folders: dict[Path, list[str]]) -> list[list[str]]:
-        """The jobs to launch; tells how many there are of each kind."""
+    def _due(self, folders: dict[Path, list[str]]) -> dict[Path, list[str]]:
+        """The jobs to launch, by folder; tells how many there are of each kind."""
         import record
 
         status = {folder: record.status(folder) for folder in folders}
@@ -91,8 +125,8 @@ class ResumableSweeper(BasicSweeper):
         others = [f for f in finished if record.read_result(f).get("commit") != commit]
         if others:
             print(f"{len(others)} of the finished ran on another commit than {commit}.")
-        return [
-            [*job, f"hydra.sweep.subdir='{folder.name}'"]
+        return {
+            folder: [*job, f"hydra.sweep.subdir='{folder.name}'"]
             for folder, job in folders.items()
             if status[folder] not in ("finished", "running")
-        ]
+        }

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -112,6 +114,36 @@ def test_a_sweep_that_was_killed_and_is_given_again_ends_in_the_same_table(
     process.kill()
     process.wait()
     assert start(tmp_path, *command).wait() == 0
+    assert figures(tmp_path / "runs/mine") == figures(tmp_path / "undisturbed/runs/mine")
+
+
+def processes_of_jobs(root: Path) -> list[int]:
+    """The ids of the processes that the local launcher started for jobs below `root`."""
+    commands = {path: path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return [
+        int(path.parent.name)
+        for path, command in commands.items()
+        if "submitit.core._submit" in command and f"{root}/runs" in command
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the jobs' processes in /proc")
+def test_a_job_that_is_killed_costs_only_itself(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    command = ("-m", "name=mine", "model=linear,cnn", "seed=0,1", "epochs=4", "batch_size=16")
+    (tmp_path / "undisturbed").mkdir()
+    assert start(tmp_path / "undisturbed", *command).wait() == 0
+    local = (*command, "hydra/launcher=local")
+    process = start(tmp_path, *local, "checkpoint.unit=seconds", "checkpoint.every=0.05")
+    while not list(tmp_path.glob("runs/mine/*/last.pt")):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    os.kill(processes_of_jobs(tmp_path)[0], signal.SIGKILL)
+    assert process.wait() == 1
+    statuses = sorted(run["status"] for run in jobs(tmp_path).values())
+    assert statuses == ["finished", "finished", "finished", "running"]
+    assert start(tmp_path, *local).wait() == 0
     assert figures(tmp_path / "runs/mine") == figures(tmp_path / "undisturbed/runs/mine")
 
 
