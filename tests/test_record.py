@@ -11,7 +11,7 @@ def test_provenance_names_the_commit_and_the_versions():
     written = record.provenance()
     assert written["commit"] is None or len(written["commit"]) == 40
     assert set(record.PACKAGES) < set(written["versions"])
-    json.dumps(record)
+    json.dumps(written)
 
 
 def test_outside_a_repository_the_commit_is_unknown(tmp_path, monkeypatch):

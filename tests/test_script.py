@@ -128,9 +128,13 @@ def test_the_multirun_of_the_readme(script, tmp_path):
 
 def test_a_failing_job_leaves_the_others_alone(script, tmp_path, capfd):
     assert script("--multirun", "debug=smoke", "model.hidden_sizes=[8],[0],[9]") == 1
-    results = [result(folder) for folder in run_folders(tmp_path)]
-    assert [record["status"] for record in results] == ["finished", "failed", "finished"]
-    assert "hidden_sizes=[0]" in results[1]["reason"]
+    results = {folder.name.split("-")[0]: result(folder) for folder in run_folders(tmp_path)}
+    assert {name: written["status"] for name, written in results.items()} == {
+        "model.hidden_sizes=_8_": "finished",
+        "model.hidden_sizes=_0_": "failed",
+        "model.hidden_sizes=_9_": "finished",
+    }
+    assert "hidden_sizes=[0]" in results["model.hidden_sizes=_0_"]["reason"]
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
