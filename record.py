@@ -7,6 +7,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,12 +33,37 @@ class RunFolderError(Refusal):
 def provenance() -> dict[str, Any]:
     """Where a result comes from: command, versions, commit and whether it was changed since."""
     return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": _command(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": git("rev-parse", "HEAD"),
         "dirty": bool(git("status", "--porcelain")),
     }
+
+
+def _command() -> list[str]:
+    """What was typed; a launcher that starts processes hands it on to them."""
+    script, *arguments = json.loads(os.environ.get("SWEEP_COMMAND", json.dumps(sys.argv)))
+    return [Path(script).name, *arguments]
+
+
+def snapshot(folder: Path) -> Path:
+    """Clone the repository as it is now, uncommitted changes included. Returns the project in it.
+
+    Raises Refusal outside a git repository.
+    """
+    top, prefix = git("rev-parse", "--show-toplevel"), git("rev-parse", "--show-prefix")
+    if not git("rev-parse", "HEAD"):
+        raise Refusal(f"{PROJECT} is not in a git repository with a commit to make a copy of.")
+    subprocess.run(["git", "clone", "--quiet", top, str(folder)], check=True)
+    changed = git("diff", "--name-only", "-z", "HEAD") or ""
+    new = git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/") or ""
+    for name in filter(None, (changed + new).split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        if Path(top, name).exists():
+            shutil.copy2(Path(top, name), folder / name)
+    return folder / prefix
 
 
 @functools.cache

@@ -190,7 +190,8 @@ class Checkpoints:
     """Saves `last.pt` when it is due, and at the next step when the process is asked to stop.
 
     SIGINT, SIGTERM and SIGUSR2 (which schedulers send before they take a machine away) are noted
-    while this context is open; a second one finds the default handlers and ends it at once.
+    while this context is open; a Ctrl-C after that ends the process at once. Who handled the signal
+    before, as submitit does on Slurm to put the job back into the queue, has it after the save.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -199,7 +200,7 @@ class Checkpoints:
         self.state, self.path = state, path
         self.every, self.in_seconds = interval.every, interval.unit == "seconds"
         self.saved_at = time.perf_counter()
-        self.asked_to_stop: int | None = None
+        self.noted: list[int] = []
 
     def __enter__(self) -> "Checkpoints":
         self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
@@ -210,29 +211,33 @@ class Checkpoints:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        self.asked_to_stop = number
-        for other in self.SIGNALS:
-            signal.signal(other, signal.SIG_DFL)
+        self.noted.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def after_step(self) -> None:
-        if self.asked_to_stop or self._is_overdue():
+        if self.noted or self._is_overdue():
             self._save()
 
     def after_epoch(self, is_last: bool) -> None:
         due = self._is_overdue() if self.in_seconds else self.state.epoch % self.every == 0
-        if due or is_last or self.asked_to_stop:
+        if due or is_last or self.noted:
             self._save()
 
     def _is_overdue(self) -> bool:
         return self.in_seconds and time.perf_counter() - self.saved_at >= self.every
 
     def _save(self) -> None:
-        """Save, and leave with exit code 128 + signal if a signal asked for it."""
+        """Save, and leave with exit code 128 + signal if one asked for it."""
         self.state.save(self.path)
         self.saved_at = time.perf_counter()
-        if self.asked_to_stop:
-            name = signal.Signals(self.asked_to_stop).name
+        while self.noted:
+            number = self.noted.pop(0)
+            name = signal.Signals(number).name
             epoch, step = self.state.epoch, len(self.state.losses)
-            log.info("%s: saved after epoch %d, step %d. Go on with", name, epoch, step)
-            log.info("python script.py resume=%s", self.path.parent)
-            raise SystemExit(128 + self.asked_to_stop)
+            log.info("%s: saved after epoch %d, step %d", name, epoch, step)
+            handler = self._before[number]
+            if callable(handler) and handler is not signal.default_int_handler:
+                handler(number, None)
+            else:
+                log.info("Go on with python script.py resume=%s", self.path.parent)
+                raise SystemExit(128 + number)

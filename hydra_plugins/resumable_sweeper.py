@@ -6,14 +6,10 @@ Hydra finds sweepers in a package of this name only, and imports it at every sta
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -27,13 +23,8 @@ class ResumableSweeper(BasicSweeper):
     """Skips finished jobs, goes on with half-done ones, and runs the new and the failed.
 
     A job that fails leaves the others alone, unless `fail_fast=true`; the summary appears all the
-    same. With a launcher that gives each job a process of its own, `parallel` run at a time.
-    Raises RunFailed at the end if a job did not finish.
+    same. Raises RunFailed at the end if a job did not finish.
     """
-
-    def __init__(self, parallel: int, **rest: Any):
-        super().__init__(**rest)
-        self.parallel = parallel
 
     def sweep(self, arguments: Sequence[str]) -> None:
         import record
@@ -43,43 +34,22 @@ class ResumableSweeper(BasicSweeper):
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         sweep_folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
-        due = self._due(self._folders(arguments, sweep_folder))
-        if not isinstance(self.launcher, BasicLauncher):
-            self._launch_in_processes(due)
-        elif self.config.fail_fast:
+        queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
+        folders = self._folders(arguments, sweep_folder)
+        due = self._due(folders, set(queued.values()))
+        if self.config.fail_fast and isinstance(self.launcher, BasicLauncher):
             for number, (folder, job) in enumerate(due.items()):
                 self.launcher.launch([job], initial_job_idx=number)
                 if record.status(folder) != "finished":
                     break
         elif due:
             self.launcher.launch(list(due.values()), initial_job_idx=0)
+        if queued:
+            self.launcher.wait(queued)
         results.summarise([sweep_folder])
-        if any(record.status(folder) != "finished" for folder in due):
+        started = [folder for folder in folders if folder in due or folder.name in queued.values()]
+        if any(record.status(folder) != "finished" for folder in started):
             raise RunFailed("not every job finished")
-
-    def _launch_in_processes(self, due: dict[Path, list[str]]) -> None:
-        """Each job by itself, so that one whose process is killed takes no other along."""
-        import record
-
-        threads = max(1, len(os.sched_getaffinity(0)) // self.parallel)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of torch, in the jobs' processes
-        os.environ["PYTHONPATH"] = str(record.PROJECT)
-        stop = Event()
-
-        def launch(number: int, folder: Path) -> None:
-            if stop.is_set():
-                return
-            try:
-                self.launcher.launch([due[folder]], initial_job_idx=number)
-            except Exception as error:  # the process ended without an answer
-                print(f"{folder.name}: {str(error).strip().splitlines()[0]}")
-            status = record.status(folder)
-            print(f"{status}: {folder.name} {record.read_result(folder).get('reason', '')}")
-            if status != "finished" and self.config.fail_fast:
-                stop.set()
-
-        with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(launch, range(len(due)), due))
 
     def _folders(self, arguments: Sequence[str], sweep_folder: Path) -> dict[Path, list[str]]:
         """The overrides of every job, by its folder: what sets it apart, and a hash of its config.
@@ -109,16 +79,22 @@ class ResumableSweeper(BasicSweeper):
         content = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
-    def _due(self, folders: dict[Path, list[str]]) -> dict[Path, list[str]]:
-        """The jobs to launch, by folder; tells how many there are of each kind."""
+    def _due(self, folders: dict[Path, list[str]], queued: set[str]) -> dict[Path, list[str]]:
+        """The jobs to launch, by folder; tells how many there are of each kind.
+
+        `queued` names the folders of those that an earlier command left with the launcher.
+        """
         import record
 
-        status = {folder: record.status(folder) for folder in folders}
+        status = {
+            folder: "queued" if folder.name in queued else record.status(folder)
+            for folder in folders
+        }
         count = Counter(status.values())
         print(
-            f"{len(folders)} jobs: {count['finished']} finished, {count['running']} running "
-            f"elsewhere, {count['interrupted']} half-done, {count['failed']} failed before, "
-            f"{count['new']} new"
+            f"{len(folders)} jobs: {count['finished']} finished, {count['queued']} queued, "
+            f"{count['running']} running elsewhere, {count['interrupted']} half-done, "
+            f"{count['failed']} failed before, {count['new']} new"
         )
         commit = record.provenance()["commit"]
         finished = [folder for folder in folders if status[folder] == "finished"]
@@ -128,5 +104,5 @@ class ResumableSweeper(BasicSweeper):
         return {
             folder: [*job, f"hydra.sweep.subdir='{folder.name}'"]
             for folder, job in folders.items()
-            if status[folder] not in ("finished", "running")
+            if status[folder] not in ("finished", "queued", "running")
         }

@@ -29,7 +29,10 @@ def test_the_same_command_goes_on(script, tmp_path, capfd):
     first = jobs(tmp_path)
     assert [name.rpartition("-")[0] for name in first] == ["seed=0", "seed=1"]
     output = capfd.readouterr().out
-    assert "2 jobs: 0 finished, 0 running elsewhere, 0 half-done, 0 failed before, 2 new" in output
+    assert (
+        "2 jobs: 0 finished, 0 queued, 0 running elsewhere, 0 half-done, 0 failed before, 2 new"
+        in output
+    )
     assert script(*GRID, "seed=0,1,2") == 0  # more of them: the old ones keep their folders
     assert "3 jobs: 2 finished" in capfd.readouterr().out
     again = jobs(tmp_path)
@@ -69,7 +72,9 @@ def test_a_failing_job_fails_alone_and_runs_again(script, tmp_path, capfd):
     ]  # fmt: skip
     assert "- failed: " in output and "hidden_sizes=[0]" in output
     assert script("--multirun", "name=mine", "debug=smoke", sizes) == 1
-    assert "2 finished, 0 running elsewhere, 0 half-done, 1 failed" in capfd.readouterr().out
+    assert (
+        "2 finished, 0 queued, 0 running elsewhere, 0 half-done, 1 failed" in capfd.readouterr().out
+    )
 
 
 def test_fail_fast_stops_at_the_first(script, tmp_path):
@@ -87,7 +92,7 @@ def test_a_half_done_job_goes_on_and_a_running_one_is_left_alone(script, tmp_pat
     with record.locked(next(tmp_path.glob("runs/mine/seed=1-*"))):
         assert script(*GRID, "seed=0,1") == 0
     output = capfd.readouterr().out
-    assert "2 jobs: 0 finished, 1 running elsewhere, 1 half-done" in output
+    assert "2 jobs: 0 finished, 0 queued, 1 running elsewhere, 1 half-done" in output
     assert "resumed after epoch 1" in output
     assert sorted(run["status"] for run in jobs(tmp_path).values()) == ["finished", "running"]
 
