@@ -1,0 +1,72 @@
+"""Seconds that a sweep takes: job after job in one process, and two at a time in their own.
+
+    python benchmarks/sweep.py
+    python benchmarks/sweep.py --runs 5 limit=20000 epochs=2
+
+The practical's sweep (`sweep=practical`) at a small size, whole commands in alternation, medians;
+and how long `results.py` takes for a thousand finished run folders.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+SMALL = ["limit=10000", "epochs=2"]
+
+
+def seconds(folder: Path, *command: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def sweep(*arguments: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        script = str(PROJECT / "script.py")
+        return seconds(Path(folder), script, "-m", "sweep=practical", *arguments)
+
+
+def summary_of(count: int) -> float:
+    """`python results.py` over `count` copies of a run, which differ in model and seed."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        seconds(folder, str(PROJECT / "script.py"), "debug=smoke", "dataset=digits")
+        result = json.loads(next(folder.glob("runs/**/result.json")).read_text())
+        for number in range(count):
+            run = folder / "many" / str(number)
+            run.mkdir(parents=True)
+            own = {"seed": number, "overrides": [f"model.dropout={number % 20 / 20}"]}
+            (run / "result.json").write_text(json.dumps(result | own))
+        return seconds(folder, str(PROJECT / "results.py"), "many")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", default=SMALL, help="what makes the jobs small")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--folders", type=int, default=1000)
+    parser.add_argument("--json", type=Path, default=Path("sweep.json"))
+    options = parser.parse_args()
+    serial, local = [], []
+    for _ in range(options.runs):
+        serial.append(sweep(*options.overrides))
+        local.append(sweep(*options.overrides, "hydra/launcher=local"))
+    figures = {
+        "serial_seconds": statistics.median(serial),
+        "local_seconds": statistics.median(local),
+        "ratio": statistics.median(serial) / statistics.median(local),
+        f"summary_of_{options.folders}_seconds": summary_of(options.folders),
+    }
+    for name, value in figures.items():
+        print(f"{name:<24} {value:8.2f}")
+    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
