@@ -69,36 +69,64 @@ def num_batches(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
-def batches(
-    images: ImageSet,
-    batch_size: int,
-    augmentation: Augmentation,
-    seed: int,
-    epoch: int,
-    start: int = 0,
-) -> Iterator[ImageSet]:
-    """One epoch of shuffled, augmented batches from batch `start` on.
+def epoch_size(images: int, skip_easy: float) -> int:
+    """Images in an epoch: half of the share `skip_easy` sits out."""
+    return images - int(skip_easy * images) // 2
 
-    Every random choice of the epoch is drawn up front from `seed` and `epoch`, so batch number i
-    is the same whether the epoch ran through or was taken up again at i.
+
+@dataclass(frozen=True)
+class Plan:
+    """Every random choice of an epoch: which images, in which order, and what is done to each."""
+
+    order: Tensor  # int64 (n,), indices of the images
+    weights: Tensor  # float32 (n,), how much each counts in the loss
+    moves: Tensor  # int64 (2, n), pixels of shift
+    mirrored: Tensor  # bool (n,)
+
+
+def plan_epoch(
+    losses: Tensor, skip_easy: float, augmentation: Augmentation, seed: int, epoch: int
+) -> Plan:
+    """Draw an epoch from `seed` and its number, and from what the model finds hard.
+
+    `losses` `(N,)` are the images' own, from when each was last trained on. Of the share
+    `skip_easy` with the lowest, half sits out this time and the other half counts double, so that
+    the gradient stays the same on average: InfoBatch, Qin et al. 2024,
+    https://arxiv.org/abs/2303.04947.
     """
     generator = torch.Generator()
-    count, device = len(images), images.images.device
+    count, device = len(losses), losses.device
     mirrored_first = torch.rand(count, generator=generator.manual_seed(seed)) < 0.5
     generator.manual_seed(seed * 2**20 + epoch)
-    order = torch.randperm(count, generator=generator).to(device)
-    offset = 2 * augmentation.shift + 1
-    moves = torch.randint(offset, (2, count), generator=generator).to(device)
-    mirrored = mirrored_first.logical_xor(torch.tensor(epoch % 2 == 1)).to(device)
-    for i in range(start, num_batches(count, batch_size)):
+    order = torch.randperm(count, generator=generator)
+    easy = torch.zeros(count, dtype=torch.bool)
+    easy[losses.cpu().argsort(stable=True)[: int(skip_easy * count)]] = True
+    of_easy = easy[order].nonzero().squeeze(1)
+    stays = torch.ones(count, dtype=torch.bool)
+    stays[of_easy[: len(of_easy) // 2]] = False  # chance, since the order is
+    order = order[stays]
+    moves = torch.randint(2 * augmentation.shift + 1, (2, len(order)), generator=generator)
+    mirrored = mirrored_first.logical_xor(torch.tensor(epoch % 2 == 1))[order]
+    return Plan(*(part.to(device) for part in (order, 1.0 + easy[order], moves, mirrored)))
+
+
+def batches(
+    images: ImageSet, plan: Plan, batch_size: int, augmentation: Augmentation, start: int = 0
+) -> Iterator[tuple[ImageSet, Tensor]]:
+    """The augmented batches of an epoch from batch `start` on, and the weights `(B,)` of each.
+
+    Batch number i is the same whether the epoch ran through or was taken up again at i.
+    """
+    for i in range(start, num_batches(len(plan.order), batch_size)):
         part = slice(i * batch_size, (i + 1) * batch_size)
-        batch = images[order[part]]
+        batch = images[plan.order[part]]
         if augmentation.shift:
-            batch = replace(batch, images=shift(batch.images, moves[:, part], augmentation.shift))
+            moved = shift(batch.images, plan.moves[:, part], augmentation.shift)
+            batch = replace(batch, images=moved)
         if augmentation.mirror:
-            flip = mirrored[order[part], None, None, None]
+            flip = plan.mirrored[part, None, None, None]
             batch = replace(batch, images=torch.where(flip, batch.images.flip(3), batch.images))
-        yield batch
+        yield batch, plan.weights[part]
 
 
 def shift(images: Tensor, moves: Tensor, limit: int) -> Tensor:

@@ -98,13 +98,15 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     log.info("%d parameters, %s, %s, %d threads", parameters, cfg.device, cfg.precision, threads)
 
     (train_set, val_set, test_set), data_sha256 = load_data(cfg)
-    steps_per_epoch = data.num_batches(len(train_set), cfg.batch_size)
+    images_per_epoch = data.epoch_size(len(train_set), cfg.skip_easy)
+    steps_per_epoch = data.num_batches(images_per_epoch, cfg.batch_size)
     cfg.total_steps = cfg.epochs * steps_per_epoch
     scheduler = schema.build(cfg, "scheduler", optimizer)
     if training.choose_compile(cfg.compile, cfg.total_steps):
         model.compile()
 
-    progress = state.State(model, optimizer, scheduler, steps_per_epoch)
+    image_losses = torch.zeros(len(train_set), device=cfg.device)
+    progress = state.State(model, optimizer, scheduler, steps_per_epoch, image_losses)
     if (folder / "last.pt").exists():
         progress.load(folder / "last.pt")
         progress.save_best(folder / "best.pt")  # the one there may be from after last.pt
@@ -130,7 +132,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "epochs": progress.epoch,
         "startup_seconds": round(startup, 3),
         "seconds": round(seconds, 2),
-        "images_per_second": round(progress.epoch * len(train_set) / seconds),
+        "images_per_second": round(progress.epoch * images_per_epoch / seconds),
         "parameters": parameters,
         "device": cfg.device,
         "device_name": training.device_name(cfg.device),
@@ -172,7 +174,7 @@ def fit(progress, train_set, val_set, cfg: DictConfig, folder: Path) -> None:
                 "val_accuracy": val["accuracy"],
                 "lr": progress.scheduler.get_last_lr()[0],
                 "seconds": round(seconds, 3),
-                "images_per_second": round(len(train_set) / seconds),
+                "images_per_second": round(sum(map(len, progress.losses)) / seconds),
             }
             progress.end_epoch(row)
             if progress.best is row:

@@ -35,10 +35,11 @@ class State:
     optimizer: Optimizer
     scheduler: LRScheduler
     steps_per_epoch: int
+    image_losses: Tensor  # (N,), of each training image when it was last trained on
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of figures per epoch
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     # Of the epoch under way:
-    losses: list[Tensor] = field(default_factory=list)  # one per step
+    losses: list[Tensor] = field(default_factory=list)  # (B,) per step
     began: float = field(default_factory=time.perf_counter)
 
     def seconds_of_epoch(self) -> float:
@@ -73,6 +74,7 @@ class State:
             "optimizer": self.optimizer.state_dict()["state"],
             "best_weights": self.best_weights,
             "history": self.history,
+            "image_losses": self.image_losses,
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
             "seconds": self.seconds_of_epoch(),
             "steps_per_epoch": self.steps_per_epoch,
@@ -97,6 +99,7 @@ class State:
             self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
             self.best_weights, self.history = saved["best_weights"], saved["history"]
             device = next(self.model.parameters()).device
+            image_losses = saved["image_losses"].to(device)
             self.losses = list(saved["losses"].to(device))
             self.began = time.perf_counter() - saved["seconds"]
             steps_before = saved["steps_per_epoch"]
@@ -107,10 +110,16 @@ class State:
             raise CheckpointError(
                 f"{path} is not a checkpoint of script.py ({error!r})."
             ) from error
+        if len(image_losses) != len(self.image_losses):
+            raise CheckpointError(
+                f"{path} is of {len(image_losses)} training images, which cannot become "
+                f"{len(self.image_losses)}: leave val_size and limit alone."
+            )
+        self.image_losses = image_losses
         if self.losses and steps_before != self.steps_per_epoch:
             raise CheckpointError(
                 f"{path} stopped in the middle of an epoch of {steps_before} steps, which cannot "
-                f"go on with {self.steps_per_epoch}: leave batch_size, val_size and limit alone."
+                f"go on with {self.steps_per_epoch}: leave batch_size and skip_easy alone."
             )
         with warnings.catch_warnings():  # about a scheduler that is ahead of its optimizer
             warnings.simplefilter("ignore")

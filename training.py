@@ -1,7 +1,6 @@
 """One epoch of training, evaluation, and the choice of device and precision."""
 
 import ctypes
-import math
 import os
 import platform
 import random
@@ -127,37 +126,43 @@ def train_epoch(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     smoothing, grad_clip, precision = cfg.label_smoothing, cfg.grad_clip, autocast(cfg)
     augmentation = data.Augmentation(**cfg.augmentation)
-    done, steps = len(state.losses), data.num_batches(len(images), cfg.batch_size)
-    batches = data.batches(images, cfg.batch_size, augmentation, cfg.seed, state.epoch, start=done)
+    plan = data.plan_epoch(state.image_losses, cfg.skip_easy, augmentation, cfg.seed, state.epoch)
+    done, steps = len(state.losses), data.num_batches(len(plan.order), cfg.batch_size)
+    batches = data.batches(images, plan, cfg.batch_size, augmentation, start=done)
     shrunk = state.epoch < small_epochs(cfg)
     title = f"epoch {state.epoch + 1}"
     state.begin_epoch()
     model.train()
-    for batch in tqdm(batches, title, steps, initial=done, leave=False, disable=None):
+    for batch, weights in tqdm(batches, title, steps, initial=done, leave=False, disable=None):
         with precision:
             pixels = batch.normalised()
             logits = model(data.resized(pixels, cfg.shrink.factor) if shrunk else pixels)
-        loss = F.cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
+        losses = F.cross_entropy(
+            logits.float(), batch.labels, label_smoothing=smoothing, reduction="none"
+        )
         optimizer.zero_grad()
-        loss.backward()
+        (losses @ weights / weights.sum()).backward()
         if grad_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
         scheduler.step()
-        state.losses.append(loss.detach())
+        state.losses.append(losses.detach())
         after_step()
-    return _mean_of_finite(torch.stack(state.losses).cpu(), state.epoch + 1)
+    losses = torch.cat(state.losses)
+    _refuse_infinite(losses.cpu(), cfg.batch_size, state.epoch + 1)
+    state.image_losses[plan.order[: len(losses)]] = losses
+    weights = plan.weights[: len(losses)]
+    return (losses @ weights / weights.sum()).item()
 
 
-def _mean_of_finite(losses: Tensor, epoch: int) -> float:
-    mean = losses.mean().item()
-    if not math.isfinite(mean):
-        step = int((~losses.isfinite()).nonzero()[0]) + 1
+def _refuse_infinite(losses: Tensor, batch_size: int, epoch: int) -> None:
+    if not losses.isfinite().all():
+        first = int((~losses.isfinite()).nonzero()[0])
         raise FloatingPointError(
-            f"The loss became {losses[step - 1].item()} in epoch {epoch}, step {step}: "
+            f"The loss became {losses[first].item()} in epoch {epoch}, step "
+            f"{first // batch_size + 1}: "
             "lower optimizer.lr, set grad_clip=1, or use precision=fp32."
         )
-    return mean
 
 
 @torch.inference_mode()

@@ -68,7 +68,8 @@ def project_loop(cfg):
     (train_set, _, _), _ = script.load_data(cfg)
     cfg.total_steps = 10**6
     scheduler = schema.build(cfg, "scheduler", optimizer)
-    state = State(model, optimizer, scheduler, data.num_batches(len(train_set), cfg.batch_size))
+    steps = data.num_batches(len(train_set), cfg.batch_size)
+    state = State(model, optimizer, scheduler, steps, torch.zeros(len(train_set)).to(cfg.device))
 
     def epoch() -> None:
         training.choose_kernels(cfg.device, cfg.precision)
@@ -105,8 +106,14 @@ def flops_per_image(cfg) -> float:
 
 def measure(model: str, runs: int, images: int, root: Path) -> dict:
     """Medians over `runs` alternating runs of both loops for one model."""
-    # Whole images only: shrunk ones would be fewer operations than are counted.
-    overrides = ["dataset=mnist", f"model={model}", f"data_dir={root}", "shrink.share=0"]
+    # All images, whole: fewer or shrunk ones would be fewer operations than are counted.
+    overrides = [
+        "dataset=mnist",
+        f"model={model}",
+        f"data_dir={root}",
+        "shrink.share=0",
+        "skip_easy=0",
+    ]
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
         cfg = compose("config", overrides=overrides)
         plain = compose("config", overrides=overrides)

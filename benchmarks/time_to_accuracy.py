@@ -47,12 +47,15 @@ def train(cfg, seed: int) -> list[tuple[float, float]]:
     cfg.seed = seed
     training.seed_everything(seed)
     (train_set, _, test_set), _ = script.load_data(cfg)
-    steps_per_epoch = data.num_batches(len(train_set), cfg.batch_size)
+    steps_per_epoch = data.num_batches(
+        data.epoch_size(len(train_set), cfg.skip_easy), cfg.batch_size
+    )
     cfg.total_steps = cfg.epochs * steps_per_epoch
     model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     scheduler = schema.build(cfg, "scheduler", optimizer)
-    state = State(model, optimizer, scheduler, steps_per_epoch)
+    image_losses = torch.zeros(len(train_set), device=cfg.device)
+    state = State(model, optimizer, scheduler, steps_per_epoch, image_losses)
     seconds, curve = 0.0, []
     for _ in range(cfg.epochs):
         started = time.perf_counter()

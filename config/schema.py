@@ -86,6 +86,7 @@ class Config:
     label_smoothing: float = MISSING
     grad_clip: float | None = MISSING
     shrink: Shrink = MISSING
+    skip_easy: float = MISSING
     seed: int = MISSING
     device: str = MISSING
     precision: str = MISSING
@@ -118,6 +119,7 @@ def check(cfg: DictConfig) -> None:
     _require(cfg, "augmentation.shift", cfg.augmentation.shift >= 0, "0 or more pixels")
     _require(cfg, "shrink.share", 0 <= cfg.shrink.share <= 1, "a share of the epochs, 0 to 1")
     _require(cfg, "shrink.factor", 0 < cfg.shrink.factor <= 1, "above 0 and at most 1")
+    _require(cfg, "skip_easy", 0 <= cfg.skip_easy <= 1, "a share of the images, 0 to 1")
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
     _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")

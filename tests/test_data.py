@@ -7,6 +7,12 @@ from config.errors import ConfigError
 NO_AUGMENTATION = data.Augmentation()
 
 
+def epoch_of(images, batch_size, augmentation=NO_AUGMENTATION, epoch=0, start=0):
+    """The batches of an epoch that skips no image, without their weights."""
+    plan = data.plan_epoch(torch.zeros(len(images)), 0.0, augmentation, 5, epoch)
+    return [batch for batch, _ in data.batches(images, plan, batch_size, augmentation, start)]
+
+
 @pytest.fixture
 def numbered() -> data.ImageSet:
     """A hundred images; every pixel of number i is i, and so is its label."""
@@ -36,24 +42,34 @@ def test_split_leaves_images_on_either_side(numbered, val_size):
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own(numbered):
     def order(epoch):
-        batches = data.batches(numbered, 25, NO_AUGMENTATION, seed=0, epoch=epoch)
-        return torch.cat([batch.labels for batch in batches]).tolist()
+        return torch.cat([batch.labels for batch in epoch_of(numbered, 25, epoch=epoch)]).tolist()
 
     assert sorted(order(0)) == list(range(100))
     assert order(0) == order(0) != order(1)
 
 
 def test_images_stay_with_their_labels(numbered):
-    for batch in data.batches(numbered, 30, NO_AUGMENTATION, seed=0, epoch=0):
+    for batch in epoch_of(numbered, 30):
         assert torch.equal(batch.images[:, 0, 2, 2].long(), batch.labels)
 
 
 def test_an_epoch_taken_up_in_the_middle_goes_on_with_the_same_batches(numbered):
     def batches(start):
-        return list(data.batches(numbered, 10, data.Augmentation(2, True), 5, 1, start))
+        return epoch_of(numbered, 10, data.Augmentation(2, True), epoch=1, start=start)
 
     for whole, resumed in zip(batches(0)[4:], batches(4), strict=True):
         assert torch.equal(whole.images, resumed.images)
+
+
+def test_of_the_easy_images_half_sits_out_and_half_counts_double():
+    losses = torch.arange(100.0)
+    plans = [data.plan_epoch(losses, 0.6, NO_AUGMENTATION, seed=0, epoch=e) for e in range(9)]
+    for plan in plans:
+        assert len(plan.order) == data.epoch_size(100, 0.6) == 70
+        assert set(range(60, 100)) < set(plan.order.tolist()) and len(plan.order.unique()) == 70
+        assert torch.equal(plan.weights, torch.where(plan.order < 60, 2.0, 1.0))
+    seen = torch.cat([plan.order for plan in plans]).bincount(minlength=100)
+    assert seen.min() > 0 and seen[60:].unique().tolist() == [9]
 
 
 def test_shift_moves_an_image_and_lets_black_in():
@@ -69,7 +85,7 @@ def test_mirror_flips_half_of_the_images_and_in_the_next_epoch_the_other_half():
     whole = data.ImageSet(images, torch.arange(1000), (0,), (1,))
 
     def flipped(epoch) -> set[int]:
-        (batch,) = data.batches(whole, 1000, data.Augmentation(mirror=True), 0, epoch)
+        (batch,) = epoch_of(whole, 1000, data.Augmentation(mirror=True), epoch)
         assert batch.images.sum() == images.sum()
         return set(batch.labels[batch.images[:, 0, 0, 3] == 1].tolist())
 

@@ -24,7 +24,7 @@ def trained(*overrides: str, epochs: int = 2):
 
 def test_the_best_epoch_is_the_first_of_equals():
     history = [{"epoch": i, "val_accuracy": a} for i, a in enumerate((0.5, 0.9, 0.9, 0.7), 1)]
-    assert state.State(None, None, None, 1, history).best["epoch"] == 2
+    assert state.State(None, None, None, 1, None, history).best["epoch"] == 2
 
 
 def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
@@ -102,7 +102,7 @@ def test_the_checkpoint_of_another_model_is_refused_by_names_and_shapes(tmp_path
 
 def test_an_epoch_under_way_cannot_go_on_with_other_batches(tmp_path):
     run, cfg = trained("model=linear", epochs=1)
-    run.losses = [torch.tensor(1.0)]
+    run.losses = [torch.ones(16)]
     run.save(tmp_path / "last.pt")
     other = new_state(cfg)
     other.steps_per_epoch = 8

@@ -35,7 +35,8 @@ def new_state(cfg) -> State:
     torch.manual_seed(0)
     model = schema.build(cfg, "model")
     optimizer = schema.build(cfg, "optimizer", model.parameters())
-    return State(model, optimizer, schema.build(cfg, "scheduler", optimizer), steps_per_epoch=1)
+    scheduler = schema.build(cfg, "scheduler", optimizer)
+    return State(model, optimizer, scheduler, steps_per_epoch=1, image_losses=torch.zeros(64))
 
 
 def test_the_mean_loss_is_that_of_the_batches():
