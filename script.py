@@ -84,7 +84,6 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     import torch
 
-    import data
     import state
     import training
 
@@ -98,15 +97,14 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     log.info("%d parameters, %s, %s, %d threads", parameters, cfg.device, cfg.precision, threads)
 
     (train_set, val_set, test_set), data_sha256 = load_data(cfg)
-    images_per_epoch = data.epoch_size(len(train_set), cfg.skip_easy)
-    steps_per_epoch = data.num_batches(images_per_epoch, cfg.batch_size)
-    cfg.total_steps = cfg.epochs * steps_per_epoch
+    steps = training.count_steps(cfg, len(train_set))
+    cfg.total_steps = sum(steps)
     scheduler = schema.build(cfg, "scheduler", optimizer)
     if training.choose_compile(cfg.compile, cfg.total_steps):
         model.compile()
 
     image_losses = torch.zeros(len(train_set), device=cfg.device)
-    progress = state.State(model, optimizer, scheduler, steps_per_epoch, image_losses)
+    progress = state.State(model, optimizer, scheduler, steps, image_losses)
     if (folder / "last.pt").exists():
         progress.load(folder / "last.pt")
         progress.save_best(folder / "best.pt")  # the one there may be from after last.pt
@@ -123,6 +121,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     log.info("test accuracy %.2f %% (epoch %d)", 100 * test["accuracy"], best["epoch"])
 
     seconds = sum(row["seconds"] for row in progress.history)
+    images = sum(row["images_per_second"] * row["seconds"] for row in progress.history)
     return {
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],
@@ -132,7 +131,7 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "epochs": progress.epoch,
         "startup_seconds": round(startup, 3),
         "seconds": round(seconds, 2),
-        "images_per_second": round(progress.epoch * images_per_epoch / seconds),
+        "images_per_second": round(images / seconds),
         "parameters": parameters,
         "device": cfg.device,
         "device_name": training.device_name(cfg.device),

@@ -34,7 +34,7 @@ class State:
     model: nn.Module
     optimizer: Optimizer
     scheduler: LRScheduler
-    steps_per_epoch: int
+    steps: list[int]  # of each epoch
     image_losses: Tensor  # (N,), of each training image when it was last trained on
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of figures per epoch
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class State:
             "image_losses": self.image_losses,
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
             "seconds": self.seconds_of_epoch(),
-            "steps_per_epoch": self.steps_per_epoch,
+            "steps": self.steps,
             "generators": generators(),
         }
         save(content, path)
@@ -102,7 +102,7 @@ class State:
             image_losses = saved["image_losses"].to(device)
             self.losses = list(saved["losses"].to(device))
             self.began = time.perf_counter() - saved["seconds"]
-            steps_before = saved["steps_per_epoch"]
+            steps_before = saved["steps"]
             set_generators(saved["generators"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             if isinstance(error, CheckpointError):
@@ -116,14 +116,15 @@ class State:
                 f"{len(self.image_losses)}: leave val_size and limit alone."
             )
         self.image_losses = image_losses
-        if self.losses and steps_before != self.steps_per_epoch:
+        if self.losses and steps_before[self.epoch] != self.steps[self.epoch]:
             raise CheckpointError(
-                f"{path} stopped in the middle of an epoch of {steps_before} steps, which cannot "
-                f"go on with {self.steps_per_epoch}: leave batch_size and skip_easy alone."
+                f"{path} stopped in the middle of an epoch of {steps_before[self.epoch]} steps, "
+                f"which cannot go on with {self.steps[self.epoch]}: "
+                "leave batch_size and skip_easy alone."
             )
         with warnings.catch_warnings():  # about a scheduler that is ahead of its optimizer
             warnings.simplefilter("ignore")
-            for _ in range(self.epoch * steps_before + len(self.losses)):
+            for _ in range(sum(steps_before[: self.epoch]) + len(self.losses)):
                 self.scheduler.step()
 
 

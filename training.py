@@ -108,6 +108,17 @@ def small_epochs(cfg: DictConfig) -> int:
     return int(cfg.shrink.share * cfg.epochs)
 
 
+def skip_easy(cfg: DictConfig, epoch: int) -> float:
+    """Whether and what an epoch skips: the last eighth of the epochs shows all images again."""
+    return cfg.skip_easy if epoch < cfg.epochs - cfg.epochs // 8 else 0.0
+
+
+def count_steps(cfg: DictConfig, images: int) -> list[int]:
+    """The steps of every epoch over so many training images."""
+    sizes = [data.epoch_size(images, skip_easy(cfg, epoch)) for epoch in range(cfg.epochs)]
+    return [data.num_batches(size, cfg.batch_size) for size in sizes]
+
+
 def autocast(cfg: DictConfig) -> torch.autocast:
     return torch.autocast(cfg.device, dtype=torch.bfloat16, enabled=cfg.precision == "bf16")
 
@@ -126,7 +137,8 @@ def train_epoch(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     smoothing, grad_clip, precision = cfg.label_smoothing, cfg.grad_clip, autocast(cfg)
     augmentation = data.Augmentation(**cfg.augmentation)
-    plan = data.plan_epoch(state.image_losses, cfg.skip_easy, augmentation, cfg.seed, state.epoch)
+    share = skip_easy(cfg, state.epoch)
+    plan = data.plan_epoch(state.image_losses, share, augmentation, cfg.seed, state.epoch)
     done, steps = len(state.losses), data.num_batches(len(plan.order), cfg.batch_size)
     batches = data.batches(images, plan, cfg.batch_size, augmentation, start=done)
     shrunk = state.epoch < small_epochs(cfg)

@@ -25,7 +25,6 @@ from torch.utils.flop_counter import FlopCounterMode
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-import data  # noqa: E402
 import script  # noqa: E402
 import training  # noqa: E402
 from config import schema  # noqa: E402
@@ -68,7 +67,7 @@ def project_loop(cfg):
     (train_set, _, _), _ = script.load_data(cfg)
     cfg.total_steps = 10**6
     scheduler = schema.build(cfg, "scheduler", optimizer)
-    steps = data.num_batches(len(train_set), cfg.batch_size)
+    steps = training.count_steps(cfg, len(train_set))
     state = State(model, optimizer, scheduler, steps, torch.zeros(len(train_set)).to(cfg.device))
 
     def epoch() -> None:

@@ -26,7 +26,6 @@ from hydra import compose, initialize_config_dir
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-import data  # noqa: E402
 import script  # noqa: E402
 import training  # noqa: E402
 from config import schema  # noqa: E402
@@ -47,15 +46,13 @@ def train(cfg, seed: int) -> list[tuple[float, float]]:
     cfg.seed = seed
     training.seed_everything(seed)
     (train_set, _, test_set), _ = script.load_data(cfg)
-    steps_per_epoch = data.num_batches(
-        data.epoch_size(len(train_set), cfg.skip_easy), cfg.batch_size
-    )
-    cfg.total_steps = cfg.epochs * steps_per_epoch
+    steps = training.count_steps(cfg, len(train_set))
+    cfg.total_steps = sum(steps)
     model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     scheduler = schema.build(cfg, "scheduler", optimizer)
     image_losses = torch.zeros(len(train_set), device=cfg.device)
-    state = State(model, optimizer, scheduler, steps_per_epoch, image_losses)
+    state = State(model, optimizer, scheduler, steps, image_losses)
     seconds, curve = 0.0, []
     for _ in range(cfg.epochs):
         started = time.perf_counter()

@@ -15,7 +15,7 @@ import training
 def trained(*overrides: str, epochs: int = 2):
     cfg = composed("batch_size=16", *overrides)
     run = new_state(cfg)
-    run.steps_per_epoch = 4
+    run.steps = [4] * 9
     for epoch in range(epochs):
         training.train_epoch(run, patterns(), cfg)
         run.end_epoch({"epoch": epoch + 1, "val_accuracy": 0.5})
@@ -24,7 +24,7 @@ def trained(*overrides: str, epochs: int = 2):
 
 def test_the_best_epoch_is_the_first_of_equals():
     history = [{"epoch": i, "val_accuracy": a} for i, a in enumerate((0.5, 0.9, 0.9, 0.7), 1)]
-    assert state.State(None, None, None, 1, None, history).best["epoch"] == 2
+    assert state.State(None, None, None, [], None, history).best["epoch"] == 2
 
 
 def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
@@ -47,7 +47,7 @@ def test_a_state_that_was_loaded_goes_on_bit_for_bit(tmp_path, scheduler, stop_a
 
     cfg = composed("batch_size=16", *overrides)
     first = new_state(cfg)
-    first.steps_per_epoch = 4
+    first.steps = [4] * 9
 
     def after_step():
         if first.epoch * 4 + len(first.losses) == stop_after:
@@ -60,7 +60,7 @@ def test_a_state_that_was_loaded_goes_on_bit_for_bit(tmp_path, scheduler, stop_a
             first.end_epoch({"epoch": first.epoch + 1, "val_accuracy": 0.5})
 
     second = new_state(cfg)
-    second.steps_per_epoch = 4
+    second.steps = [4] * 9
     torch.rand(100)  # the generators have moved on in the meantime
     second.load(tmp_path / "last.pt")
     while second.epoch < 2:
@@ -85,7 +85,7 @@ def test_hyper_parameters_come_from_the_config_not_from_the_checkpoint(tmp_path)
     run.save(tmp_path / "last.pt")
     cfg = composed("batch_size=16", "model=linear", "optimizer=adamw", "optimizer.weight_decay=0.7")
     other = new_state(cfg)
-    other.steps_per_epoch = 4
+    other.steps = [4] * 9
     other.load(tmp_path / "last.pt")
     assert other.optimizer.param_groups[0]["weight_decay"] == 0.7
 
@@ -105,7 +105,7 @@ def test_an_epoch_under_way_cannot_go_on_with_other_batches(tmp_path):
     run.losses = [torch.ones(16)]
     run.save(tmp_path / "last.pt")
     other = new_state(cfg)
-    other.steps_per_epoch = 8
+    other.steps = [8] * 9
     with pytest.raises(state.CheckpointError, match=r"epoch of 4 steps.*leave batch_size"):
         other.load(tmp_path / "last.pt")
 

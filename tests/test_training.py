@@ -36,7 +36,7 @@ def new_state(cfg) -> State:
     model = schema.build(cfg, "model")
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     scheduler = schema.build(cfg, "scheduler", optimizer)
-    return State(model, optimizer, scheduler, steps_per_epoch=1, image_losses=torch.zeros(64))
+    return State(model, optimizer, scheduler, steps=[1] * 200, image_losses=torch.zeros(64))
 
 
 def test_the_mean_loss_is_that_of_the_batches():
