@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> float:
             print(f"{folder} is finished after {result['epochs']} epochs: epochs=N continues it.")
             return result["val_accuracy"]
         if result["status"] == "pruned" and cfg.trial is not None:
-            print(f"{folder} was {result['reason']}: trial=null continues it, by itself.")
+            print(f"{folder} was pruned after {result['epochs']} epochs: trial=null continues it.")
             return result["val_accuracy"]
         result["status"] = "running"
         try:

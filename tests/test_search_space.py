@@ -32,7 +32,7 @@ def parsed(*lines: str):
         ("adam,sgd", Choice(("adam", "sgd"))),
         ("choice(64,128,64)", Choice((64, 128))),
         ("choice([64],[64,64])", Choice(("[64]", "[64,64]"))),
-        ("true,null,0.5", Choice(("true", "null", "0.5"))),
+        ("true,null,0.5", Choice(("True", "null", "0.5"))),
         ("choice('a b',c)", Choice((r"a\ b", "c"))),
     ],
 )
