@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ class AxBackend:
     def ask(self, count: int) -> list[Trial]:
         asked = self.client.get_next_trials(max_trials=count)
         self._save()
-        return [Trial(number, dict(params)) for number, params in asked.items()]
+        return [Trial(number, self._exactly(params)) for number, params in asked.items()]
 
     def tell(self, trial: Trial) -> None:
         if trial.status == "finished":
@@ -188,11 +189,13 @@ class AxBackend:
         trials = []
         for row in self.client.summarize().to_dict("records"):
             status = AX_STATES.get(row["trial_status"], "running")
-            params = {key: row[key] for key in self.space}
             done = status == "finished"
             values = tuple(float(row[name]) for name in self.settings.objectives) if done else ()
-            trials.append(Trial(int(row["trial_index"]), params, status, values))
+            trials.append(Trial(row["trial_index"], self._exactly(row), status, values))
         return trials
+
+    def _exactly(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: allowed.exactly(params[key]) for key, allowed in self.space.items()}
 
 
 def _ax_client() -> type:

@@ -38,6 +38,10 @@ class Interval:
         """Values to try the config with: a whole number where there is nothing else."""
         return [self.low if self.is_whole or self.step else self.low + (self.high - self.low) / 3]
 
+    def exactly(self, value: float) -> float:
+        """A value that went through a package's own numbers, as Hydra shall have it."""
+        return int(value) if self.is_whole else float(value)
+
     def position(self, value: float) -> float:
         """Where a value lies, from 0 to 1."""
         low, high, value = (
@@ -62,6 +66,9 @@ class Choice:
 
     def examples(self) -> list[Any]:
         return list(self.values)
+
+    def exactly(self, value: Any) -> Any:
+        return self.values[self.values.index(value)]
 
     def position(self, value: Any) -> float:
         return self.values.index(value) / (len(self.values) - 1)

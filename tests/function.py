@@ -19,6 +19,8 @@ class Function:
     x: float = 0.0
     rate: float = 1.0
     count: int = 0
+    other: int = 1
+    half: float = 1.0
     step: float = 0.0
     word: str = "good"
     sizes: Any = None

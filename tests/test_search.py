@@ -55,7 +55,8 @@ def trials(count: int) -> str:
 @pytest.mark.parametrize("backend", BOTH)
 def test_the_same_command_goes_on_to_the_total(function, tmp_path, capfd, backend):
     command = (f"hydra/sweeper={backend}", *PLACE, "count=range(0,3)", "word=good,fine")
-    kinds = ("step=range(0,1,0.25)", "sizes=choice([8],[8,8])", "+new=int(interval(1,3))")
+    numbers = ("other=choice(1,2)", "half=choice(1,0.5)")
+    kinds = (*numbers, "step=range(0,1,0.25)", "sizes=choice([8],[8,8])", "+new=int(interval(1,3))")
     assert function(*command, *kinds, trials(3)) == 0, capfd.readouterr()
     first = table(tmp_path / "found")
     assert function(*command, *kinds, trials(5)) == 0
@@ -66,6 +67,7 @@ def test_the_same_command_goes_on_to_the_total(function, tmp_path, capfd, backen
     assert len({row["x"] + row["rate"] for row in again}) == 5
     for row in again:
         assert float(row["step"]) in (0, 0.25, 0.5, 0.75) and row["count"] in ("0", "1", "2")
+        assert row["other"] in ("1", "2") and row["half"] in ("1", "0.5")
         assert row["sizes"] in ("[8]", "[8,8]") and row["+new"] in ("1", "2", "3")
     for name in ("history", "parallel", "importance"):
         assert (tmp_path / f"found/{name}.png").read_bytes().startswith(b"\x89PNG")
