@@ -115,12 +115,16 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """`result.json` of a run of one's own; empty where there is none yet."""
-    path = folder / "result.json"
+    return read_json(folder / "result.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is none yet."""
     return json.loads(path.read_text()) if path.exists() else {}
 
 
 def status(folder: Path) -> str:
-    """new, running, interrupted, failed or finished. A run that was killed is interrupted."""
+    """new, running, interrupted, failed, pruned, finished. One that was killed is interrupted."""
     written = read_result(folder).get("status", "new")
     if written != "running":
         return written

@@ -85,7 +85,7 @@ def grouped(runs: list[dict[str, Any]], varied: list[str]) -> list[dict[str, Any
 
 
 def table(rows: list[dict[str, Any]], varied: list[str]) -> list[str]:
-    """The lines of a Markdown table, aligned so that it reads well on a terminal too."""
+    """The lines of the table, a row per setting."""
     head = [*varied, "runs", "val accuracy %", "test accuracy %", "seconds", ""]
     cells = [
         [
@@ -98,6 +98,11 @@ def table(rows: list[dict[str, Any]], varied: list[str]) -> list[str]:
         ]
         for row in rows
     ]
+    return markdown(head, cells)
+
+
+def markdown(head: list[str], cells: list[list[str]]) -> list[str]:
+    """The lines of a Markdown table, aligned so that it reads well on a terminal too."""
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     lines = [head, ["-" * width for width in widths], *cells]
     return [

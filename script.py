@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import record
+import search
 from config import schema
 from config.errors import ConfigError, RunFailed, errors_as_sentences, explain
 
@@ -35,6 +36,9 @@ def main(cfg: DictConfig) -> float:
         if result["status"] == "finished" and result["epochs"] >= cfg.epochs:
             print(f"{folder} is finished after {result['epochs']} epochs: epochs=N continues it.")
             return result["val_accuracy"]
+        if result["status"] == "pruned" and cfg.trial is not None:
+            print(f"{folder} was pruned after {result['epochs']} epochs: trial=null continues it.")
+            return result["val_accuracy"]
         result["status"] = "running"
         try:
             record.write_json(folder / "result.json", result)
@@ -43,6 +47,8 @@ def main(cfg: DictConfig) -> float:
             record.write_text(folder / "changes.diff", record.uncommitted_changes())
             result |= run(cfg, folder)
             result["status"] = "finished"
+        except search.Pruned as pruned:
+            result |= {"status": "pruned", "reason": str(pruned), **pruned.figures}
         except SystemExit:
             result["status"] = "interrupted"
             raise
@@ -185,6 +191,7 @@ def fit(progress, train_set, val_set, cfg: DictConfig, folder: Path) -> None:
                 f"lr {row['lr']:.1e}  {seconds:.1f} s  {row['images_per_second']} images/s"
             )
             checkpoints.after_epoch(is_last=progress.epoch == cfg.epochs)
+            search.report(cfg, progress.history)
 
 
 def resumed(arguments: list[str]) -> list[str]:

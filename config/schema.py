@@ -23,7 +23,7 @@ FOREIGN_TARGETS = re.compile(
 )
 REFERENCE = re.compile(r"\$\{[a-z_]+(\.[a-z_]+)*\}")  # to another key; no resolver, no path
 # Where and how a job runs, not what it computes: a sweep that is given again may change these.
-NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint")
+NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -96,6 +96,7 @@ class Config:
     checkpoint: Checkpoint = MISSING
     name: str = MISSING
     fail_fast: bool = MISSING
+    trial: int | None = MISSING
     total_steps: int | None = MISSING
 
 

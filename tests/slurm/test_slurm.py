@@ -184,3 +184,15 @@ def test_the_command_can_be_killed_and_given_again(sweep, project, cluster):
     assert code == 0, output
     assert "queued" in output and "0 new" in output
     assert len(jobs(project)) == 4
+
+
+def test_a_search_two_at_a_time(sweep, project):
+    pytest.importorskip("optuna")
+    space = ("model=linear", "limit=128", "epochs=4", "optimizer.lr=tag(log,interval(1e-6,1e-1))")
+    chosen = ("hydra/sweeper=optuna", "hydra/sweeper/pruner=median", "hydra.sweeper.parallel=2")
+    output, code = sweep(*space, *chosen, "hydra.sweeper.n_trials=4")
+    assert code == 0, output
+    paths = (project / "runs/mine").glob("trial=*/result.json")
+    done = [json.loads(path.read_text()) for path in paths]
+    assert len(done) == 4 and {job["status"] for job in done} <= {"finished", "pruned"}
+    assert (project / "runs/mine/optimization_results.yaml").exists()

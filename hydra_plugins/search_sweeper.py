@@ -1,0 +1,255 @@
+"""A search instead of a grid: trials are asked of Optuna or Ax, launched, and told what they gave.
+
+Hydra finds sweepers in a package of this name only, and imports it at every start: keep it light.
+"""
+
+import importlib.util
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig, OmegaConf
+
+from config.errors import ConfigError, Refusal, RunFailed, nearest
+from config.schema import NOT_THE_EXPERIMENT
+
+PER_EPOCH = ("val_accuracy", "val_loss")  # what a pruner can be told before the end
+AX_METHODS = ("fast", "quality", "random_search")
+ENDED = ("finished", "pruned", "failed")
+
+
+class SearchSweeper(Sweeper):
+    """Goes on where an earlier command ended: trial N has the folder trial=N, in which it resumes.
+
+    Raises RunFailed at the end if no trial finished or too many failed.
+    """
+
+    def __init__(self, **_: Any):
+        pass  # its settings are read from the config, where the jobs find them too
+
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.settings = config.hydra.sweeper
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: Sequence[str]) -> None:
+        import record
+        import search
+        import search_report
+        import search_space
+
+        check(self.config)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        params = [
+            f"{key}={'null' if value is None else value}"
+            for key, value in (self.settings.params or {}).items()
+        ]
+        self.fixed, self.space = search_space.parse([*params, *arguments], parser)
+        self._try_configs()
+        self.folder = Path(self.config.hydra.sweep.dir).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with record.locked(self.folder):
+            self._remember()
+            self.backend = search.backend(self.settings, self.folder, self.space)
+            reason = self._search()
+            trials = self.backend.trials()
+            search_report.write(self.folder, self.settings, self.fixed, self.space, trials)
+        if reason:
+            print(reason)
+            raise RunFailed(reason)
+
+    def _try_configs(self) -> None:
+        """Compose what will be asked for: a wrong name is refused before the first trial."""
+        if not self.space:
+            raise ConfigError(
+                "There is nothing to search: give optimizer.lr=tag(log,interval(1e-4,1e-1)), say."
+            )
+        from search_space import overrides
+
+        examples = {key: allowed.examples() for key, allowed in self.space.items()}
+        for number in range(max(map(len, examples.values()))):
+            values = {key: each[number % len(each)] for key, each in examples.items()}
+            self.hydra_context.config_loader.load_sweep_config(
+                self.config, [*self.fixed, *overrides(values)]
+            )
+
+    def _remember(self) -> None:
+        """Write down what is searched. Raises Refusal where the folder holds another search."""
+        import record
+
+        settings = self.settings
+        now = sorted(line for line in self.fixed if _group(line) not in NOT_THE_EXPERIMENT)
+        now += [f"{key} from {allowed}" for key, allowed in sorted(self.space.items())]
+        now += map(" ".join, zip(settings.directions, settings.objectives, strict=True))
+        path = self.folder / "search.json"
+        before = record.read_json(path).get("search", now)
+        if before != now:
+            gone, new = (
+                [line for line in a if line not in b] for a, b in ((before, now), (now, before))
+            )
+            raise Refusal(
+                f"{self.folder} holds another search, with {'; '.join(gone) or 'nothing'} where "
+                f"this one has {'; '.join(new) or 'nothing'}: give this one another name."
+            )
+        record.write_json(path, {"search": now})
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+
+    def _search(self) -> str | None:
+        """Ask, launch, tell, until there are `n_trials`. Returns why it could not end, if so."""
+        self._wait_for_earlier_jobs()
+        n_trials = self.settings.n_trials
+        while True:
+            trials = self.backend.trials()
+            count = Counter(trial.status for trial in trials)
+            if count["failed"] > self.settings.max_failure_rate * n_trials:
+                return (
+                    f"{count['failed']} of {len(trials)} trials failed, more than "
+                    f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} of "
+                    f"{n_trials} allows."
+                )
+            batch = [trial for trial in trials if trial.status == "running"]
+            if not batch:
+                room = min(self.settings.parallel, n_trials - len(trials))
+                batch = self.backend.ask(room) if room > 0 else []
+            if not batch:
+                return None if count["finished"] else "No trial finished."
+            self._run(batch[: self.settings.parallel])
+
+    def _wait_for_earlier_jobs(self) -> None:
+        """Those that a command that was killed has left with the launcher."""
+        if hasattr(self.launcher, "queued") and (queued := self.launcher.queued()):
+            self.launcher.wait(queued)
+
+    def _run(self, batch: list) -> None:
+        """Launch those of these trials that have no outcome yet, and tell the backend all."""
+        import record
+        from search_space import overrides
+
+        folders = {trial.number: self.folder / f"trial={trial.number}" for trial in batch}
+        answers: dict[int, JobReturn] = {}
+        while due := [t for t in batch if record.status(folders[t.number]) == "running"]:
+            print(f"Waiting for {folders[due[0].number]}, which runs in another process.")
+            while record.status(folders[due[0].number]) == "running":
+                time.sleep(1)
+        due = [t for t in batch if record.status(folders[t.number]) not in ENDED]
+        number_of = ["trial"] if "trial" in self.config else []
+        jobs = [
+            [
+                *self.fixed,
+                *overrides(trial.params),
+                *(f"{key}={trial.number}" for key in number_of),
+                f"hydra.sweep.subdir='{folders[trial.number].name}'",
+            ]
+            for trial in due
+        ]
+        if jobs:
+            returns = self.launcher.launch(jobs, initial_job_idx=due[0].number)
+            answers = {trial.number: answer for trial, answer in zip(due, returns, strict=True)}
+        for trial in batch:
+            if record.status(folders[trial.number]) != "running":
+                self._tell(trial, folders[trial.number], answers.get(trial.number))
+
+    def _tell(self, trial, folder: Path, answer: JobReturn | None) -> None:
+        """Tell the backend, and the terminal, what came of a trial."""
+        import search
+
+        trial.status, trial.values = self._outcome(folder, answer)
+        if trial.status == "finished" and not search.is_finite(trial.values):
+            trial.status = "failed"
+        self.backend.tell(trial)
+        values = ", ".join(
+            f"{name} {value:.5g}"
+            for name, value in zip(self.settings.objectives, trial.values, strict=False)
+        )
+        params = ", ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in trial.params.items()
+        )
+        print(
+            f"trial {trial.number} {trial.status}: {values or 'no value'}  ({params})", flush=True
+        )
+
+    def _outcome(self, folder: Path, answer: JobReturn | None) -> tuple[str, tuple]:
+        """From the run folder, where there is a result; else what the function returned.
+
+        Raises Refusal for an objective that is no figure of the result.
+        """
+        import record
+
+        result = record.read_result(folder)
+        if result.get("status") in ("pruned", "failed"):
+            return result["status"], ()
+        names = list(self.settings.objectives)
+        if result.get("status") == "finished":
+            for name in names:
+                if not isinstance(result.get(name), int | float):
+                    figures = [key for key, value in result.items() if isinstance(value, float)]
+                    raise Refusal(
+                        f"hydra.sweeper.objectives: result.json has no figure {name}: it has "
+                        f"{', '.join(figures)}.{nearest(name, figures)}"
+                    )
+            return "finished", tuple(result[name] for name in names)
+        if answer is None or answer.status != JobStatus.COMPLETED:
+            return "failed", ()
+        returned = answer.return_value
+        values = tuple(returned) if isinstance(returned, Sequence) else (returned,)
+        return ("finished", values) if len(values) == len(names) else ("failed", ())
+
+
+def _group(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition(".")[0]
+
+
+def check(config: DictConfig) -> None:
+    """Raises ConfigError for settings that no search can have."""
+    settings = config.hydra.sweeper
+    if not importlib.util.find_spec(settings.backend):
+        raise Refusal(
+            f"hydra/sweeper={settings.backend} needs a package that is not installed: "
+            "pip install -r env/requirements-search.txt"
+        )
+    if settings.get("method", "fast") not in AX_METHODS:
+        raise ConfigError(
+            f"hydra.sweeper.method={settings.method} is not allowed: use one of "
+            f"{', '.join(AX_METHODS)}.{nearest(settings.method, AX_METHODS)}"
+        )
+    whole = {"n_trials": 1, "parallel": 1, "seed": 0}
+    for key, least in whole.items():
+        value = settings[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(
+                f"hydra.sweeper.{key}={value} is not allowed: it must be a whole number of at "
+                f"least {least}."
+            )
+    rate = settings.max_failure_rate
+    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise ConfigError(f"hydra.sweeper.max_failure_rate={rate} is not a share from 0 to 1.")
+    if config.get("fail_fast"):
+        raise ConfigError(
+            "fail_fast=true is for a grid: a search ends at hydra.sweeper.max_failure_rate=0."
+        )
+    objectives, directions = list(settings.objectives), list(settings.directions)
+    if tests := [name for name in objectives if name.startswith("test_")]:
+        raise ConfigError(
+            f"hydra.sweeper.objectives={objectives} is not allowed: {tests[0]} would be chosen on "
+            "the test images, which then measure nothing."
+        )
+    if settings.get("pruner") and (len(objectives) > 1 or objectives[0] not in PER_EPOCH):
+        raise ConfigError(
+            f"hydra/sweeper/pruner is for one objective that every epoch has, "
+            f"{' or '.join(PER_EPOCH)}, not for hydra.sweeper.objectives={objectives}."
+        )
+    known = {"maximize", "minimize"}
+    if not objectives or len(objectives) != len(directions) or set(directions) - known:
+        raise ConfigError(
+            f"hydra.sweeper.directions={directions} must say maximize or minimize for each of "
+            f"hydra.sweeper.objectives={objectives}."
+        )

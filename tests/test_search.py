@@ -1,0 +1,293 @@
+"""Searches with Optuna and with Ax: of a function whose optimum is known, and of script.py."""
+
+import csv
+import importlib.util
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import start
+
+needs = {
+    name: pytest.mark.skipif(
+        not importlib.util.find_spec(name),
+        reason=f"{name} is missing: pip install -r env/requirements-search.txt",
+    )
+    for name in ("optuna", "ax")
+}
+BOTH = [pytest.param(name, marks=needs[name]) for name in needs]
+PLACE = ("x=interval(0,1)", "rate=tag(log,interval(1e-4,1))")
+SMALL = (
+    "-m", "name=mine", "hydra/sweeper=optuna", "model=linear", "limit=128", "batch_size=64",
+    "optimizer.lr=tag(log,interval(1e-6,1e-1))",
+)  # fmt: skip
+
+
+@pytest.fixture
+def function(call, monkeypatch):
+    """Search `function.py`; what it found lies in the folder `found`."""
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+    return partial(call, "tests/function.py", "-m", "hydra.sweep.dir=found")
+
+
+def table(folder: Path) -> list[dict]:
+    """A row per trial, in the order of their numbers."""
+    with (folder / "trials.csv").open() as file:
+        return sorted(csv.DictReader(file), key=lambda row: int(row["trial"]))
+
+
+def best_value(folder: Path) -> float:
+    found = yaml.safe_load((folder / "optimization_results.yaml").read_text())
+    return next(iter(found["best"][0]["values"].values()))
+
+
+def trials(count: int) -> str:
+    return f"hydra.sweeper.n_trials={count}"
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_the_same_command_goes_on_to_the_total(function, tmp_path, capfd, backend):
+    command = (f"hydra/sweeper={backend}", *PLACE, "count=range(0,3)", "word=good,fine")
+    numbers = ("other=choice(1,2)", "half=choice(1,0.5)")
+    kinds = (*numbers, "step=range(0,1,0.25)", "sizes=choice([8],[8,8])", "+new=int(interval(1,3))")
+    assert function(*command, *kinds, trials(3)) == 0, capfd.readouterr()
+    first = table(tmp_path / "found")
+    assert function(*command, *kinds, trials(5)) == 0
+    again = table(tmp_path / "found")
+    same = [{**row, "status": ""} for row in again[:3]]
+    assert same == [{**row, "status": ""} for row in first]
+    assert [row["trial"] for row in again] == ["0", "1", "2", "3", "4"]
+    assert len({row["x"] + row["rate"] for row in again}) == 5
+    for row in again:
+        assert float(row["step"]) in (0, 0.25, 0.5, 0.75) and row["count"] in ("0", "1", "2")
+        assert row["other"] in ("1", "2") and row["half"] in ("1", "0.5")
+        assert row["sizes"] in ("[8]", "[8,8]") and row["+new"] in ("1", "2", "3")
+    for name in ("history", "parallel", "importance"):
+        assert (tmp_path / f"found/{name}.png").read_bytes().startswith(b"\x89PNG")
+    capfd.readouterr()
+    assert function(*command, *kinds, trials(5)) == 0
+    assert "HYDRA" not in capfd.readouterr().out  # nothing is launched
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_a_failing_and_a_nan_trial_are_failed_ones(function, tmp_path, capfd, backend):
+    command = (f"hydra/sweeper={backend}", "word=choice(good,bad,nan)", "x=interval(0,1)")
+    assert function(*command, trials(8), "hydra.sweeper.max_failure_rate=1") == 0
+    rows = table(tmp_path / "found")
+    assert len(rows) == 8 and {row["word"] for row in rows} == {"good", "bad", "nan"}
+    assert all((row["status"] == "failed") == (row["word"] != "good") for row in rows)
+
+
+@needs["optuna"]
+def test_too_many_failures_end_the_search(function, tmp_path, capfd):
+    command = ("hydra/sweeper=optuna", "x=interval(0,1)", "word=bad", trials(6))
+    assert function(*command) == 1
+    assert "4 of 4 trials failed" in capfd.readouterr().out
+    assert function(*command, "hydra.sweeper.max_failure_rate=1") == 1
+    output = capfd.readouterr().out
+    assert "No trial finished." in output and len(table(tmp_path / "found")) == 6
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_several_objectives_give_the_pareto_front(function, tmp_path, capfd, backend):
+    objectives = (
+        "hydra.sweeper.objectives=[value,x]",
+        "hydra.sweeper.directions=[maximize,minimize]",
+    )
+    assert function(f"hydra/sweeper={backend}", *PLACE, "both=true", *objectives, trials(7)) == 0
+    found = yaml.safe_load((tmp_path / "found/optimization_results.yaml").read_text())
+    front = {entry["trial"] for entry in found["best"]}
+    points = {
+        int(row["trial"]): (float(row["value"]), -float(row["x"]))
+        for row in table(tmp_path / "found")
+    }
+    for number, point in points.items():
+        others = [other for other in points.values() if other != point]
+        beaten = any(all(a >= b for a, b in zip(o, point, strict=True)) for o in others)
+        assert beaten == (number not in front)
+    assert (tmp_path / "found/pareto.png").exists()
+    assert "Pareto front" in capfd.readouterr().out
+
+
+@needs["optuna"]
+def test_a_database_holds_the_trials_too(function, tmp_path):
+    storage = f"hydra.sweeper.storage=sqlite:///{tmp_path}/trials.db"
+    command = ("hydra/sweeper=optuna", "x=interval(0,1)", storage)
+    assert function(*command, trials(2)) == 0 and function(*command, trials(3)) == 0
+    assert len(table(tmp_path / "found")) == 3
+    assert not (tmp_path / "found/search.journal").exists()
+
+
+@needs["optuna"]
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
+def test_every_sampler_is_reproducible(function, tmp_path, sampler):
+    command = ("hydra/sweeper=optuna", f"hydra/sweeper/sampler={sampler}", *PLACE)
+    assert function(*command, trials(4)) == 0
+    first = table(tmp_path / "found")
+    (tmp_path / "found").rename(tmp_path / "before")
+    assert function(*command, trials(2)) == 0 and function(*command, trials(4)) == 0
+    assert [row["x"] for row in table(tmp_path / "found")] == [row["x"] for row in first]
+
+
+@pytest.mark.parametrize("backend", ["optuna", "ax"])
+def test_a_missing_package_is_named(script, tmp_path, monkeypatch, capfd, backend):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert script("-m", f"hydra/sweeper={backend}", "optimizer.lr=interval(0,1)") == 1
+    assert "pip install -r env/requirements-search.txt" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_start_imports_neither():
+    code = "import sys, search, hydra_plugins.search_sweeper; print(*sys.modules)"
+    project = Path(__file__).parent.parent
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=project, text=True)
+    assert not {"optuna", "ax", "torch"} & set(loaded.split())
+
+
+@needs["optuna"]
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["hydra.sweeper.n_trials=0"], "at least 1"),
+        (["hydra.sweeper.seed=a"], "whole number"),
+        (["hydra.sweeper.max_failure_rate=2"], "from 0 to 1"),
+        (["hydra.sweeper.directions=[up]"], "maximize or minimize"),
+        (["hydra.sweeper.objectives=[test_accuracy]"], "test images"),
+        (["hydra/sweeper/sampler=tpee"], "Did you mean tpe?"),
+        (["hydra/sweeper/pruner=median", "hydra.sweeper.objectives=[seconds]"], "every epoch"),
+        (["fail_fast=true"], "max_failure_rate=0"),
+        (["optimizer.lrr=interval(0,1)"], "Did you mean lr?"),
+        (["model=linear,mpl"], "Did you mean mlp?"),
+        (["epochs=interval(1,3)"], "whole number"),
+        (["optimizer.lr=0.1"], "nothing to search"),
+    ],
+)
+def test_refused_before_anything_is_made(script, tmp_path, capfd, words, reason):
+    assert script("-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0,1)", *words) == 1
+    assert reason in capfd.readouterr().err
+    assert not list(tmp_path.glob("runs/**/trial=*"))
+
+
+@needs["optuna"]
+def test_another_search_of_the_same_name_is_refused(function, capfd):
+    assert function("hydra/sweeper=optuna", "x=interval(0,1)", trials(1)) == 0
+    assert function("hydra/sweeper=optuna", "x=interval(0,2)", trials(2)) == 1
+    error = capfd.readouterr().err
+    assert "x from 0.0 to 1.0 where this one has x from 0.0 to 2.0" in error
+
+
+@needs["optuna"]
+def test_a_pruned_trial_is_short_and_stays_pruned(script, tmp_path, capfd):
+    command = (*SMALL, "epochs=6", "hydra/sweeper/pruner=median")
+    few = ("hydra.sweeper.pruner.n_startup_trials=2", trials(6))
+    assert script(*command, *few) == 0, capfd.readouterr()
+    rows = table(tmp_path / "runs/mine")
+    pruned = [row for row in rows if row["status"] == "pruned"]
+    assert pruned and len(pruned) < 6
+    for row in rows:
+        with (tmp_path / f"runs/mine/trial={row['trial']}/metrics.csv").open() as file:
+            epochs = len(list(csv.DictReader(file)))
+        assert (epochs < 6) == (row["status"] == "pruned") and row["epochs"] == str(epochs)
+    folder = tmp_path / f"runs/mine/trial={pruned[0]['trial']}"
+    before = json.loads((folder / "result.json").read_text())
+    assert before["status"] == "pruned"
+    assert "test_accuracy" not in before
+    assert script(f"resume={folder}") == 0
+    assert "trial=null continues it" in capfd.readouterr().out
+    assert json.loads((folder / "result.json").read_text()) == before
+    assert script(f"resume={folder}", "trial=null") == 0
+    assert json.loads((folder / "result.json").read_text())["epochs"] == 6
+
+
+@needs["optuna"]
+def test_the_command_of_the_best_trains_it_again(script, tmp_path, capfd):
+    import shlex
+
+    assert script(*SMALL, "epochs=2", trials(2)) == 0
+    found = yaml.safe_load((tmp_path / "runs/mine/optimization_results.yaml").read_text())
+    _, _, *words = shlex.split(found["best"][0]["command"])
+    assert script(*words, "hydra.run.dir=again") == 0
+    again = json.loads((tmp_path / "again/result.json").read_text())
+    assert again["val_accuracy"] == found["best"][0]["values"]["val_accuracy"]
+
+
+@needs["optuna"]
+def test_an_objective_that_is_no_figure_is_refused(script, capfd):
+    assert script(*SMALL, "epochs=1", "hydra.sweeper.objectives=[val_acuracy]", trials(1)) == 1
+    assert "Did you mean val_accuracy?" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@needs["optuna"]
+@pytest.mark.parametrize("moment", range(4))
+def test_a_search_that_was_killed_ends_as_one_that_was_not(tmp_path, data_dir, monkeypatch, moment):
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    command = (*SMALL, "epochs=8", "hydra/sweeper/pruner=median", trials(9))
+    (tmp_path / "undisturbed").mkdir()
+    assert start(tmp_path / "undisturbed", *command).wait() == 0
+    process = start(tmp_path, *command)
+    while not list(tmp_path.glob("runs/mine/trial=*")):
+        time.sleep(0.01)
+    time.sleep(random.Random(moment).uniform(0, 8))
+    process.kill()
+    process.wait()
+    assert start(tmp_path, *command).wait() == 0
+    assert table(tmp_path / "runs/mine") == table(tmp_path / "undisturbed/runs/mine")
+
+
+@pytest.mark.slow
+@needs["ax"]
+@pytest.mark.parametrize("moment", range(2))
+def test_ax_loses_and_doubles_no_trial_when_it_is_killed(tmp_path, data_dir, monkeypatch, moment):
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    command = (*SMALL, "hydra/sweeper=ax", "epochs=4", trials(7))
+    process = start(tmp_path, *command)
+    while not list(tmp_path.glob("runs/mine/trial=*")):
+        time.sleep(0.01)
+    time.sleep(random.Random(moment).uniform(0, 8))
+    process.kill()
+    process.wait()
+    assert start(tmp_path, *command).wait() == 0
+    rows = table(tmp_path / "runs/mine")
+    assert [row["trial"] for row in rows] == [str(number) for number in range(7)]
+    assert len({row["optimizer.lr"] for row in rows}) == 7
+
+
+@pytest.mark.slow
+@needs["optuna"]
+def test_two_at_a_time_and_a_kill_of_the_command_alone(tmp_path, data_dir, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+    local = ("hydra/launcher=local", "hydra.sweeper.parallel=2", "hydra/sweeper/pruner=median")
+    command = (*SMALL, "epochs=4", *local, trials(4))
+    process = start(tmp_path, *command)
+    while not list(tmp_path.glob("runs/mine/trial=*/last.pt")):
+        time.sleep(0.01)
+    process.kill()  # its two jobs run on, and the next command waits for them
+    process.wait()
+    assert start(tmp_path, *command).wait() == 0
+    rows = table(tmp_path / "runs/mine")
+    assert len(rows) == 4 and not any(row["status"] in ("failed", "running") for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "count"), [
+    pytest.param("optuna", 40, marks=needs["optuna"]), pytest.param("ax", 20, marks=needs["ax"]),
+])  # fmt: skip
+def test_the_optimum_is_found_and_sooner_than_at_random(function, tmp_path, backend, count):
+    chance = {"optuna": "hydra/sweeper/sampler=random", "ax": "hydra.sweeper.method=random_search"}
+    found: dict[str, list[float]] = {"model": [], "random": []}
+    for seed in range(10):
+        for way, words in (("model", []), ("random", [chance[backend]])):
+            folder = f"{way}{seed}"
+            seeded = (f"hydra.sweeper.seed={seed}", f"hydra.sweep.dir={folder}", trials(count))
+            assert function(f"hydra/sweeper={backend}", *PLACE, *seeded, *words) == 0
+            found[way].append(best_value(tmp_path / folder))
+    assert statistics.median(found["model"]) > -0.01, found
+    assert statistics.mean(found["model"]) > statistics.mean(found["random"]), found
