@@ -200,9 +200,8 @@ def _spread(figure: tuple[float, float | None], unit: float, digits: int) -> str
 def unfinished(runs: list[dict[str, Any]]) -> list[str]:
     """A line per run that is not finished, with the reason of a failed one."""
     others = [run for run in runs if run["status"] != "finished"]
-    lines = [
-        f"- {run['status']}: {run['folder']} {run.get('reason', '')}".rstrip() for run in others
-    ]
+    parts = [(run["status"], str(run["folder"]), run.get("reason")) for run in others]
+    lines = [f"- {': '.join(filter(None, words))}" for words in parts]
     return ["", *lines] if lines else []
 
 
