@@ -17,6 +17,8 @@ import record
 from config import schema
 from config.errors import ConfigError, Refusal, errors_as_sentences
 
+FAINTEST = 10  # shades of 255 between what is shown and its background
+
 
 @hydra.main(version_base="1.3", config_path="config", config_name="evaluate")
 def main(asked: DictConfig) -> None:
@@ -35,7 +37,8 @@ def main(asked: DictConfig) -> None:
     weights = state.load(folder / "best.pt").get("model", {})
     state.load_weights(model, weights, folder / "best.pt")
     if asked.images:
-        classify(model, [Path(name) for name in asked.images], cfg)
+        names = [asked.images] if isinstance(asked.images, str) else asked.images
+        classify(model, [Path(str(name)) for name in names], cfg)
     else:
         own = {key: asked[key] for key in ("data_dir", "dataset") if key in asked}
         test(model, OmegaConf.merge(cfg, own), result)
@@ -102,42 +105,94 @@ def classify(model: Any, paths: list[Path], cfg: DictConfig) -> None:
 def prepare(path: Path, facts: DictConfig) -> tuple[Any, list[str]]:
     """A picture as the model knows them, uint8 `(1, C, H, W)`, and what had to be done to it.
 
-    Grey data sets show something light on black, so a light background is inverted, and what is
-    shown is cut out and fitted into the image with the data set's own margin.
+    Grey data sets show something light on black: what is shown is cut out and fitted into the image
+    with the data set's own margin. Raises Refusal where nothing is shown.
     """
     import torch
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except Exception as error:  # whatever a damaged file provokes
-        raise Refusal(f"{path} cannot be read as a picture: give a PNG or JPEG file.") from error
-    changes = [f"{picture.width}×{picture.height} pixels"]
-    flat = Image.new("RGBA", picture.size, "white")
-    flat.alpha_composite(picture)
+    picture, changes = opaque(path)
+    darkest, lightest = ImageOps.grayscale(picture).getextrema()
+    if lightest - darkest < FAINTEST:
+        raise Refusal(f"{path} is all of one shade: nothing is shown in it.")
     size = facts.image_size
     if facts.in_channels == 1:
-        flat = ImageOps.grayscale(flat)
-        edges = flat.crop((0, 0, flat.width, 1)).tobytes()
-        edges += flat.crop((0, 0, 1, flat.height)).tobytes()
-        if sorted(edges)[len(edges) // 2] > 127:
-            flat = ImageOps.invert(flat)
-            changes.append("inverted, since its background is light")
-        if flat.size != (size, size):
-            box = flat.point(lambda value: 255 if value > 50 else 0).getbbox()
-            flat = flat.crop(box or (0, 0, *flat.size))
+        picture, done = light_on_black(ImageOps.grayscale(picture), size)
+        changes += done
+        if picture.size != (size, size):
+            box = picture.point(lambda value: 255 if value > 50 else 0).getbbox()
             inner = size - 2 * facts.margin
-            fitted = ImageOps.pad(flat, (inner, inner), Image.Resampling.LANCZOS, color=0)
-            flat = ImageOps.expand(fitted, facts.margin, fill=0)
+            fitted = ImageOps.pad(
+                picture.crop(box), (inner, inner), Image.Resampling.LANCZOS, color=0
+            )
+            picture = ImageOps.expand(fitted, facts.margin, fill=0)
             changes.append(f"cut out and fitted into {size}×{size}")
-    elif flat.size != (size, size):
-        flat = ImageOps.fit(flat, (size, size), Image.Resampling.LANCZOS)
+    elif picture.size != (size, size):
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
         changes.append(f"cut to a square of {size}×{size}")
-    if facts.in_channels == 3:
-        flat = flat.convert("RGB")
-    pixels = torch.frombuffer(bytearray(flat.tobytes()), dtype=torch.uint8)
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return pixels.view(1, size, size, facts.in_channels).permute(0, 3, 1, 2), changes
+
+
+def opaque(path: Path) -> tuple[Any, list[str]]:
+    """A picture file as RGB, 8 bits a channel, nothing in it transparent; and what that took."""
+    from PIL import Image, ImageOps
+
+    if not path.is_file():
+        raise Refusal(f"{path} does not exist: give the path of a picture.")
+    try:
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file)
+            changes = [f"{picture.width}×{picture.height} pixels"]
+            if picture.mode[0] in "IF":  # grey with 16 bits, 32 bits, or fractions
+                picture = eight_bits(picture)
+                changes.append("its range of values taken as black to white")
+            picture = picture.convert("RGBA")
+    except Exception as error:  # whatever a damaged file provokes
+        raise Refusal(f"{path} cannot be read as a picture: give a PNG or JPEG file.") from error
+    alpha = picture.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return picture.convert("RGB"), changes
+    # A drawing without a dark pixel would be lost on white.
+    drawn = ImageOps.grayscale(picture).histogram(alpha.point(lambda value: 255 * (value > 127)))
+    color = "white" if any(drawn[:128]) else "black"
+    flat = Image.new("RGBA", picture.size, color)
+    flat.alpha_composite(picture)
+    return flat.convert("RGB"), [*changes, f"put on {color}, since it is transparent"]
+
+
+def eight_bits(picture: Any) -> Any:
+    """A grey picture of larger or fractional values: its least is black, its greatest white."""
+    import numpy
+    from PIL import Image
+
+    values = numpy.asarray(picture, dtype=float)
+    if not numpy.isfinite(values).all():
+        raise ValueError("a value of it is no number")
+    least, greatest = values.min(), values.max()
+    shares = (values - least) / ((greatest - least) or 1)
+    return Image.fromarray((255 * shares).round().astype(numpy.uint8))
+
+
+def light_on_black(grey: Any, size: int) -> tuple[Any, list[str]]:
+    """Inverted if what is shown is darker than the background, and as bright as it can be.
+
+    A picture of the data set's own `size` on black stays as it is: its shades may mean something.
+    """
+    from PIL import ImageOps
+
+    changes = []
+    edges = grey.crop((0, 0, grey.width, 1)).tobytes() + grey.crop((0, 0, 1, grey.height)).tobytes()
+    background = sorted(edges)[len(edges) // 2]
+    darkest, lightest = grey.getextrema()
+    if background - darkest > lightest - background:
+        grey, background, lightest = ImageOps.invert(grey), 255 - background, 255 - darkest
+        changes.append("inverted, since its background is light")
+    if background or (lightest < 255 and grey.size != (size, size)):
+        span = lightest - background
+        grey = grey.point(lambda value: round(255 * max(0, value - background) / span))
+        changes.append(f"contrast stretched from {span} shades to 255")
+    return grey, changes
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain")),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=normal")),
     }
 
 
@@ -119,26 +119,39 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is none yet."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Empty where there is none yet. Raises RunFolderError for a file that is no JSON object."""
+    try:
+        content = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:  # no JSON, or no text at all
+        content = None
+    if not isinstance(content, dict):
+        raise RunFolderError(f"{path} is damaged: it is no JSON object.")
+    return content
 
 
 def status(folder: Path) -> str:
-    """new, running, interrupted, failed, pruned, finished. One that was killed is interrupted."""
-    written = read_result(folder).get("status", "new")
+    """new, running, interrupted, failed, pruned, finished or damaged. A killed run is
+    interrupted."""
+    try:
+        written = read_result(folder).get("status", "new")
+    except RunFolderError:
+        return "damaged"
     if written != "running":
         return written
     try:
-        with locked(folder):
+        with locked(folder, patience=0):
             return "interrupted"
-    except RunFolderError:
+    except (RunFolderError, OSError):  # OSError: a folder that may only be read tells no more
         return "running"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Raises RunFolderError while another process runs in `folder`."""
-    lock = filelock.FileLock(folder / ".lock", timeout=0)
+def locked(folder: Path, patience: float = 1) -> Iterator[None]:
+    """Raises RunFolderError while another process runs in `folder`.
+
+    `status` takes the lock for an instant, so it is tried for `patience` seconds.
+    """
+    lock = filelock.FileLock(folder / ".lock", timeout=patience)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -188,7 +201,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        if partial.exists():  # a read-only disk refuses to remove even what is not there
+            partial.unlink()
         raise OSError(
             f"{path} could not be written ({error.strerror}): what was there before is whole. "
             "Make room or make the folder writable, then resume."

@@ -25,7 +25,8 @@ from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
 import record
-from config.errors import Refusal
+from config.errors import Refusal, RunFailed
+from hydra_plugins.resumable_sweeper import has_failed, tell
 
 
 class LocalLauncher(submitit_launcher.LocalLauncher):
@@ -38,11 +39,19 @@ class LocalLauncher(submitit_launcher.LocalLauncher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
+        from submitit.core.utils import UncompletedJobError
+
         has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
         cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
         os.environ["PYTHONPATH"] = str(record.PROJECT)
         os.environ["SWEEP_COMMAND"] = json.dumps(sys.argv)
+        submitit_launcher.log.setLevel("WARNING")  # two lines for each job, of no use here
+        print(
+            f"{self.parallel} jobs at a time, in processes of their own; what each prints is in "
+            f"script.log in its folder under {self.config.hydra.sweep.dir}",
+            flush=True,
+        )
         returns: dict[int, JobReturn] = {}
 
         def launch_one(number: int) -> None:
@@ -50,10 +59,12 @@ class LocalLauncher(submitit_launcher.LocalLauncher):
                 return
             try:
                 answer = super(LocalLauncher, self).launch([job_overrides[number]], number)[0]
-            except Exception as error:  # the process ended without an answer
-                answer = died(str(error).strip().splitlines()[0])
+            except UncompletedJobError:
+                answer = died("the process ended without an answer, as one does that is killed")
+            except Exception as error:  # of this job alone, like a disk that is full
+                answer = died(f"{type(error).__name__}: {error}")
             returns[number] = answer
-            tell(number, answer)
+            tell(folder_name(job_overrides[number]), answer)
 
         numbers = range(len(job_overrides))
         with ThreadPoolExecutor(self.parallel) as pool:
@@ -96,8 +107,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         )
         return self.wait(ids)
 
-    def wait(self, ids: Iterable[str]) -> list[JobReturn]:
-        """Until Slurm is done with the jobs of these ids. Tells each as it ends."""
+    def wait(self, ids: dict[str, str]) -> list[JobReturn]:
+        """Until Slurm is done with these jobs, their folder's name by id. Tells each as it ends."""
         returns: dict[str, JobReturn] = {}
         missing: set[str] = set()
         pause = 1.0  # second; later ten, since everybody asks the same Slurm
@@ -105,8 +116,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
             time.sleep(pause)
             pause = min(10, pause + 0.1)
             queue = queued_jobs()
-            for number, job_id in enumerate(ids):
-                if job_id not in waiting or job_id in queue:
+            for job_id in waiting:
+                if job_id in queue:
                     continue
                 job = self._job(job_id)
                 if job.paths.result_pickle.exists():
@@ -115,7 +126,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
                     returns[job_id] = died(f"the job ended without an answer: {job.paths.stderr}")
                 missing.add(job_id)
                 if job_id in returns:
-                    tell(number, returns[job_id])
+                    tell(ids[job_id], returns[job_id])
             if self.config.fail_fast and any(map(has_failed, returns.values())):
                 for job_id in waiting:
                     self._job(job_id).cancel()
@@ -188,13 +199,4 @@ def folder_name(overrides: Iterable[str]) -> str:
 
 
 def died(reason: str) -> JobReturn:
-    return JobReturn(status=JobStatus.FAILED, _return_value=RuntimeError(reason))
-
-
-def has_failed(answer: JobReturn) -> bool:
-    return answer.status == JobStatus.FAILED
-
-
-def tell(number: int, answer: JobReturn) -> None:
-    outcome = f"failed: {answer._return_value}" if has_failed(answer) else "finished"
-    print(f"#{number} {outcome}", flush=True)
+    return JobReturn(status=JobStatus.FAILED, _return_value=RunFailed(reason))

@@ -73,11 +73,11 @@ def evaluate(call):
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    """`python script.py ARGUMENTS` in a process of its own, with one thread."""
+    """`python script.py ARGUMENTS` with one thread, in a process that leads a group of its own."""
     return subprocess.Popen(
         [sys.executable, str(PROJECT / "script.py"), *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from conftest import PROJECT, run_folders
+from omegaconf import OmegaConf
 from PIL import Image
 
 
@@ -95,6 +96,94 @@ def test_a_test_image_as_a_picture_gets_the_class_that_the_test_gave_it(run, dat
     prepared, changes = module.prepare(path, cfg.dataset)
     assert torch.equal(prepared[0, 0], torch.from_numpy(dark))
     assert changes == ["28×28 pixels"]
+
+
+SHAPE = numpy.zeros((90, 60), dtype=numpy.uint8)  # an L, light on black
+SHAPE[20:70, 15:25], SHAPE[60:70, 15:45] = 255, 255
+
+
+def transparent(shade: int) -> Image.Image:
+    """The shape in one shade, and nothing around it."""
+    drawing = Image.new("RGBA", (60, 90), (shade, shade, shade, 0))
+    drawing.putalpha(Image.fromarray(SHAPE))
+    return drawing
+
+
+def shades(shown: int, background: int) -> Image.Image:
+    return Image.fromarray(numpy.where(SHAPE > 0, shown, background).astype(numpy.uint8))
+
+
+PICTURES = {
+    "dark.png": (shades(0, 255), "inverted, since its background is light"),
+    "faint_dark.png": (shades(60, 170), "contrast stretched from 110 shades to 255"),
+    "faint_light.png": (shades(90, 60), "contrast stretched from 30 shades to 255"),
+    "light_on_light.png": (shades(250, 160), "contrast stretched from 90 shades to 255"),
+    "dim.png": (shades(40, 0), "contrast stretched from 40 shades to 255"),
+    "16bit.png": (
+        Image.fromarray((SHAPE * 200).astype(numpy.uint16)),
+        "its range of values taken as black to white",
+    ),
+    "16bit_dark.png": (
+        Image.fromarray((60000 - 200 * SHAPE.astype(int)).astype(numpy.uint16)),
+        "inverted, since its background is light",
+    ),
+    "float.tiff": (
+        Image.fromarray((SHAPE / 1000).astype(numpy.float32)),
+        "its range of values taken as black to white",
+    ),
+    "white_drawing.png": (transparent(255), "put on black, since it is transparent"),
+    "black_drawing.png": (transparent(0), "put on white, since it is transparent"),
+    "color.jpg": (shades(255, 0).convert("RGB"), "cut out and fitted into 28×28"),
+}
+
+
+@pytest.fixture(scope="module")
+def mnist():
+    return OmegaConf.load(PROJECT / "config/dataset/mnist.yaml")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_however_it_is_drawn_the_picture_is_the_same(tmp_path, mnist, name):
+    import evaluate as module
+
+    picture, told = PICTURES[name]
+    shades(255, 0).save(tmp_path / "plain.png")
+    expected, changes = module.prepare(tmp_path / "plain.png", mnist)
+    assert changes == ["60×90 pixels", "cut out and fitted into 28×28"]
+    picture.save(tmp_path / name)
+    prepared, changes = module.prepare(tmp_path / name, mnist)
+    assert told in changes
+    difference = (prepared.int() - expected.int()).abs()
+    assert difference.max() < (128 if name.endswith("jpg") else 9)
+    assert difference.float().mean() < 4
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("L", (30, 30), 0),
+        Image.new("L", (30, 30), 255),
+        Image.new("RGB", (1, 1), "red"),
+        Image.new("RGBA", (30, 30), (0, 0, 0, 0)),
+        Image.fromarray(numpy.full((30, 30), 7, dtype=numpy.float32)),
+    ],
+    ids=["black", "white", "a pixel", "transparent", "float"],
+)
+def test_a_picture_of_nothing_is_refused(tmp_path, mnist, picture):
+    import evaluate as module
+    from config.errors import Refusal
+
+    picture.save(tmp_path / "a.tiff")
+    with pytest.raises(Refusal, match="nothing is shown in it"):
+        module.prepare(tmp_path / "a.tiff", mnist)
+
+
+def test_a_single_picture_needs_no_brackets_and_must_be_there(evaluate, run, tmp_path, capfd):
+    shades(255, 0).save(tmp_path / "a.png")
+    assert evaluate(f"run={run}", f"images={tmp_path}/a.png") == 0
+    assert "a.png: " in capfd.readouterr().out
+    assert evaluate(f"run={run}", f"images={tmp_path}/b.png") == 1
+    assert "b.png does not exist" in capfd.readouterr().err
 
 
 # Each damages a run folder; the sentence says what was found.

@@ -1,7 +1,9 @@
 import json
 import os
+import threading
 from pathlib import Path
 
+import filelock
 import pytest
 
 import record
@@ -63,3 +65,28 @@ def test_a_lock_is_given_back(tmp_path):
     refused = pytest.raises(record.RunFolderError, match="is in use")
     with record.locked(tmp_path), refused, record.locked(tmp_path):
         pass
+
+
+def test_a_lock_that_is_held_for_an_instant_is_waited_for(tmp_path):
+    lock = filelock.FileLock(tmp_path / ".lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    with record.locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\0"])
+def test_a_result_that_is_no_json_object_is_damaged(tmp_path, content):
+    (tmp_path / "result.json").write_bytes(content)
+    with pytest.raises(record.RunFolderError, match=f"{tmp_path} .* its result.json is damaged"):
+        record.read_result(tmp_path)
+    assert record.status(tmp_path) == "damaged"
+
+
+def test_untracked_files_are_told_whatever_the_user_told_git(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "PROJECT", tmp_path)
+    record.git("init", "-q")
+    record.git("config", "status.showUntrackedFiles", "no")
+    assert not record.provenance.__wrapped__()["dirty"]
+    (tmp_path / "new.py").touch()
+    assert record.provenance.__wrapped__()["dirty"]

@@ -1,6 +1,7 @@
 """Sweeps that are given again, and their summary."""
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ import pytest
 from conftest import start
 
 import record
+from hydra_plugins import resumable_sweeper
 
 GRID = ("--multirun", "name=mine", "debug=smoke", "model=linear")
 
@@ -37,6 +39,51 @@ def test_the_same_command_goes_on(script, tmp_path, capfd):
     assert "3 jobs: 2 finished" in capfd.readouterr().out
     again = jobs(tmp_path)
     assert len(again) == 3 and all(again[name] == first[name] for name in first)
+    (damaged,) = tmp_path.glob("runs/mine/seed=1-*")
+    (damaged / "result.json").write_text("{")
+    assert script(*GRID, "seed=0,1,2") == 1
+    output = capfd.readouterr().out
+    assert "3 jobs: 2 finished" in output and "1 failed before" in output
+    assert f"{damaged.name} failed: {damaged} is not a run folder: its files are" in output
+    assert f"- damaged: {damaged}" in output
+
+
+def test_jobs_on_other_code_are_told(tmp_path, monkeypatch, capfd):
+    now, before = "b" * 40, "a" * 40
+    monkeypatch.setattr(record, "provenance", lambda: {"commit": now})
+    monkeypatch.setattr(record, "uncommitted_changes", lambda: "+edit\n")
+    codes = [(now, "+edit\n"), (before, "+edit\n"), (now, ""), (now, "+another\n")]
+    status = {}
+    for number, (commit, changes) in enumerate(codes):
+        for word in ("finished", "interrupted", "failed"):
+            folder = tmp_path / f"{number}-{word}"
+            folder.mkdir()
+            record.write_json(folder / "result.json", {"commit": commit})
+            record.write_text(folder / "changes.diff", changes)
+            status[folder] = word
+    resumable_sweeper.tell_before(status)
+    assert (
+        "6 of the finished and half-done ran on other code than that of now (bbbbbbbbb with "
+        "uncommitted changes): 2 on aaaaaaaaa with uncommitted changes, 2 on bbbbbbbbb, "
+        "2 on bbbbbbbbb with uncommitted changes"
+    ) in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("../x", "name=../x is not allowed: it must name a folder below runs/"),
+        ("a/../../b", "is not allowed"),
+        ("''", "name= is not allowed"),
+        (".", "name=. is not allowed"),
+        ("a,b", "name is one for the whole sweep"),
+    ],
+)
+def test_names_that_are_no_folder_of_their_own_are_refused(script, tmp_path, capfd, name, sentence):
+    assert script("-m", f"name={name}", "seed=0,1") == 1
+    error = capfd.readouterr().err
+    assert sentence in error and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_default_that_changed_makes_a_new_job(script, tmp_path):
@@ -70,7 +117,8 @@ def test_a_failing_job_fails_alone_and_runs_again(script, tmp_path, capfd):
     assert sorted(run["status"] for run in jobs(tmp_path).values()) == [
         "failed", "finished", "finished",
     ]  # fmt: skip
-    assert "- failed: " in output and "hidden_sizes=[0]" in output
+    assert "hidden_sizes=_0_-" in output and " failed: model (models.MLP): hidden_sizes" in output
+    assert "- failed: " in output
     assert script("--multirun", "name=mine", "debug=smoke", sizes) == 1
     assert (
         "2 finished, 0 queued, 0 running elsewhere, 0 half-done, 1 failed" in capfd.readouterr().out
@@ -83,18 +131,28 @@ def test_fail_fast_stops_at_the_first(script, tmp_path):
     assert [run["status"] for run in jobs(tmp_path).values()] == ["failed"]
 
 
-def test_a_half_done_job_goes_on_and_a_running_one_is_left_alone(script, tmp_path, capfd):
+def test_a_half_done_job_goes_on_and_a_running_one_is_waited_for(
+    script, tmp_path, monkeypatch, capfd
+):
     assert script(*GRID, "seed=0,1") == 0
-    for name, result in jobs(tmp_path).items():
+    done = jobs(tmp_path)
+    for name, result in done.items():
         folder = tmp_path / "runs/mine" / name
         record.write_json(folder / "result.json", result | {"status": "running"})
+    elsewhere = next(tmp_path.glob("runs/mine/seed=1-*"))
+    monkeypatch.setattr(
+        resumable_sweeper.time,
+        "sleep",
+        lambda _: record.write_json(elsewhere / "result.json", done[elsewhere.name]),
+    )
     capfd.readouterr()
-    with record.locked(next(tmp_path.glob("runs/mine/seed=1-*"))):
+    with record.locked(elsewhere):
         assert script(*GRID, "seed=0,1") == 0
     output = capfd.readouterr().out
     assert "2 jobs: 0 finished, 0 queued, 1 running elsewhere, 1 half-done" in output
     assert "resumed after epoch 1" in output
-    assert sorted(run["status"] for run in jobs(tmp_path).values()) == ["finished", "running"]
+    assert f"Waiting for what runs elsewhere: {elsewhere.name}." in output
+    assert {run["status"] for run in jobs(tmp_path).values()} == {"finished"}
 
 
 def figures(folder: Path) -> list[dict]:
@@ -103,23 +161,46 @@ def figures(folder: Path) -> list[dict]:
         return [{k: v for k, v in row.items() if k not in timed} for row in csv.DictReader(file)]
 
 
+EIGHT = ("-m", "name=mine", "model=linear,cnn", "seed=0,1,2,3", "epochs=4", "batch_size=16")
+LOCAL = (*EIGHT, "hydra/launcher=local", "checkpoint.unit=seconds", "checkpoint.every=0.05")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data_dir) -> list[dict]:
+    """The table of eight jobs that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_DIR", str(data_dir))
+        assert start(folder, *EIGHT).wait() == 0
+    return figures(folder / "runs/mine")
+
+
+@pytest.fixture
+def begin(tmp_path, data_dir, monkeypatch):
+    """Start a sweep; with `saved`, come back when so many of its jobs have saved something."""
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
+
+    def begin(*arguments: str, saved: int = 0) -> subprocess.Popen:
+        process = start(tmp_path, *arguments)
+        while len(list(tmp_path.glob("runs/mine/*/last.pt"))) < saved:
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.01)
+        return process
+
+    return begin
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(3))
 def test_a_sweep_that_was_killed_and_is_given_again_ends_in_the_same_table(
-    tmp_path, data_dir, monkeypatch, moment
+    begin, undisturbed, tmp_path, moment
 ):
-    monkeypatch.setenv("DATA_DIR", str(data_dir))
-    command = ("-m", "name=mine", "model=linear,cnn", "seed=0,1", "epochs=4", "batch_size=16")
-    (tmp_path / "undisturbed").mkdir()
-    assert start(tmp_path / "undisturbed", *command).wait() == 0
-    process = start(tmp_path, *command, "checkpoint.unit=seconds", "checkpoint.every=0.05")
-    while not list(tmp_path.glob("runs/mine/*/last.pt")):
-        time.sleep(0.01)
+    process = begin(*EIGHT, "checkpoint.unit=seconds", "checkpoint.every=0.05", saved=1)
     time.sleep(random.Random(moment).uniform(0, 4))
     process.kill()
     process.wait()
-    assert start(tmp_path, *command).wait() == 0
-    assert figures(tmp_path / "runs/mine") == figures(tmp_path / "undisturbed/runs/mine")
+    assert begin(*EIGHT).wait() == 0
+    assert figures(tmp_path / "runs/mine") == undisturbed
 
 
 def processes_of_jobs(root: Path) -> list[int]:
@@ -134,22 +215,66 @@ def processes_of_jobs(root: Path) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the jobs' processes in /proc")
-def test_a_job_that_is_killed_costs_only_itself(tmp_path, data_dir, monkeypatch):
-    monkeypatch.setenv("DATA_DIR", str(data_dir))
-    command = ("-m", "name=mine", "model=linear,cnn", "seed=0,1", "epochs=4", "batch_size=16")
-    (tmp_path / "undisturbed").mkdir()
-    assert start(tmp_path / "undisturbed", *command).wait() == 0
-    local = (*command, "hydra/launcher=local")
-    process = start(tmp_path, *local, "checkpoint.unit=seconds", "checkpoint.every=0.05")
-    while not list(tmp_path.glob("runs/mine/*/last.pt")):
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
+def test_a_local_job_that_is_killed_costs_only_itself(begin, undisturbed, tmp_path):
+    process = begin(*LOCAL, saved=1)
     os.kill(processes_of_jobs(tmp_path)[0], signal.SIGKILL)
-    assert process.wait() == 1
-    statuses = sorted(run["status"] for run in jobs(tmp_path).values())
-    assert statuses == ["finished", "finished", "finished", "running"]
-    assert start(tmp_path, *local).wait() == 0
-    assert figures(tmp_path / "runs/mine") == figures(tmp_path / "undisturbed/runs/mine")
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert output.count("failed: the process ended without an answer") == 1
+    assert output.count(" on validation\n") == 7
+    assert begin(*LOCAL).wait() == 0
+    assert figures(tmp_path / "runs/mine") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_a_local_sweep_that_is_killed_with_its_jobs_until_it_is_done(
+    begin, undisturbed, tmp_path, seed
+):
+    chance = random.Random(seed)
+    for attempt in itertools.count(1):
+        process = begin(*LOCAL)
+        try:
+            assert process.wait(attempt * chance.uniform(3, 12)) == 0, process.stdout.read()
+            break
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert attempt > 1
+    assert figures(tmp_path / "runs/mine") == undisturbed
+
+
+@pytest.mark.slow
+def test_jobs_outlive_the_local_command_and_are_waited_for(begin, undisturbed, tmp_path):
+    process = begin(*LOCAL, "hydra.launcher.parallel=8", saved=8)
+    process.kill()
+    process.wait()
+    again = begin(*LOCAL)
+    output, _ = again.communicate()
+    assert again.returncode == 0
+    assert "Waiting for what runs elsewhere: " in output
+    assert figures(tmp_path / "runs/mine") == undisturbed
+
+
+@pytest.mark.slow
+def test_a_local_job_that_fails_is_named_with_its_reason_and_keeps_its_traceback(begin, tmp_path):
+    small = ("-m", "name=mine", "debug=smoke", "hydra/launcher=local")
+    bug = "RuntimeError: `fused` and `foreach` cannot be `True` together."
+    output, _ = begin(*small, "model.hidden_sizes=[0],[8]", "+optimizer.foreach=true").communicate()
+    (refused,) = tmp_path.glob("runs/mine/*_0_*")
+    (broken,) = tmp_path.glob("runs/mine/*_8_*")
+    assert f"{refused.name} failed: model (models.MLP): hidden_sizes=[0]: " in output
+    assert f"{broken.name} failed: {bug}" in output
+    assert "Traceback" not in output and "Traceback" not in (refused / "script.log").read_text()
+    assert "Traceback" in (log := (broken / "script.log").read_text()) and bug in log
+
+
+@pytest.mark.slow
+def test_fail_fast_with_local_starts_nothing_more(begin, tmp_path):
+    small = ("-m", "name=mine", "debug=smoke", "hydra/launcher=local", "fail_fast=true")
+    sizes = "model.hidden_sizes=[0],[8],[9]"
+    assert begin(*small, "hydra.launcher.parallel=1", sizes).wait() == 1
+    assert [run["status"] for run in jobs(tmp_path).values()] == ["failed"]
 
 
 def test_the_summary_tells_what_varied_over_seeds(script, call, tmp_path, capfd):
@@ -169,11 +294,6 @@ def test_the_summary_tells_what_varied_over_seeds(script, call, tmp_path, capfd)
     assert (tmp_path / "runs/mine/results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_folder_without_runs_is_refused(call, tmp_path, capfd):
-    assert call("results.py", str(tmp_path)) == 1
-    assert "holds no run" in capfd.readouterr().err
-
-
 def test_the_recipe_of_the_practical(script, tmp_path):
     assert script("-m", "sweep=practical", "debug=smoke", "name=mine", "model=linear") == 0
     assert {(run["dataset"], run["optimizer"]) for run in jobs(tmp_path).values()} == {
@@ -181,7 +301,7 @@ def test_the_recipe_of_the_practical(script, tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("state", ["clean", "changed", "untracked", "none"])
+@pytest.mark.parametrize("state", ["clean", "changed", "untracked", "hidden", "none"])
 def test_clean_git(script, tmp_path, monkeypatch, capfd, state):
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -193,8 +313,10 @@ def test_clean_git(script, tmp_path, monkeypatch, capfd, state):
             subprocess.run(["git", *command], cwd=repository, check=True)
     if state == "changed":
         (repository / "file").write_text("2")
-    if state == "untracked":
+    if state in ("untracked", "hidden"):
         (repository / "other").write_text("2")
+    if state == "hidden":
+        record.git("config", "status.showUntrackedFiles", "no")
     code = script("hydra/callbacks=clean_git", "debug=smoke", "model=linear")
     assert (code == 0) == (state == "clean"), capfd.readouterr()
     assert bool(list(tmp_path.glob("runs/**/result.json"))) == (state == "clean")

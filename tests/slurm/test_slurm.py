@@ -96,7 +96,7 @@ def processes_of_jobs(project: Path) -> list[int]:
 def test_eight_jobs(sweep, project):
     output, code = sweep("model=linear", "debug=smoke", "seed=range(8)")
     assert code == 0, output
-    assert output.count(" finished\n") == 8
+    assert output.count(" on validation\n") == 8
     done = jobs(project)
     assert len(done) == 8 and all(job["status"] == "finished" for job in done.values())
     head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True).strip()
@@ -112,7 +112,7 @@ def test_eight_jobs(sweep, project):
 def test_a_job_that_raises_fails_alone(sweep, project):
     output, code = sweep("debug=smoke", "model.hidden_sizes=[0],[8]")
     assert code == 1
-    assert "#0 failed: model (models.MLP): hidden_sizes=[0]" in output
+    assert " failed: model (models.MLP): hidden_sizes=[0]" in output
     assert sorted(job["status"] for job in jobs(project).values()) == ["failed", "finished"]
 
 
@@ -126,7 +126,8 @@ def test_a_job_that_is_killed_costs_only_itself_and_goes_on(sweep, project, undi
     os.kill(victim, signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == 1
-    assert "#0 failed: the job ended without an answer" in output and "#1 finished" in output
+    assert f"{folder.name} failed: the job ended without an answer" in output
+    assert output.count(" on validation\n") == 1
     output, code = sweep(*command, "seed=0,1")
     assert code == 0 and "2 jobs: 1 finished, 0 queued, 0 running elsewhere, 1 half-done" in output
     assert_same_end(folder, undisturbed(*command))
