@@ -78,7 +78,7 @@ def test_a_lock_that_is_held_for_an_instant_is_waited_for(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\0"])
 def test_a_result_that_is_no_json_object_is_damaged(tmp_path, content):
     (tmp_path / "result.json").write_bytes(content)
-    with pytest.raises(record.RunFolderError, match=f"{tmp_path} .* its result.json is damaged"):
+    with pytest.raises(record.RunFolderError, match=f"{tmp_path}.result.json is damaged"):
         record.read_result(tmp_path)
     assert record.status(tmp_path) == "damaged"
 
