@@ -136,7 +136,7 @@ def test_a_job_that_is_killed_costs_only_itself_and_goes_on(sweep, project, undi
 def test_a_timeout_is_requeued_and_resumed_exactly(sweep, project, undisturbed):
     # Slurm looks at the clock every half a minute, and counts in minutes.
     command = (*LONG, "epochs=300")
-    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=50")
+    limits = ("hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=30")
     output, code = sweep(*command, *limits)
     assert code == 0, output
     (folder,) = project.glob("runs/mine/job-*")
