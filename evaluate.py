@@ -7,12 +7,14 @@ python evaluate.py run=FOLDER images=[three.png,seven.jpg]
 The folder may come from a stranger: nothing in it is run, and nothing in it is changed.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+import command
 import record
 from config import schema
 from config.errors import ConfigError, Refusal, errors_as_sentences
@@ -28,14 +30,15 @@ def main(asked: DictConfig) -> None:
     schema.check(cfg)
     _check_same_shape(cfg, asked)
 
-    import state
+    import checkpoint
     import training
 
     cfg.device = asked.device
     training.prepare(cfg)
     model = training.build_model(cfg)
-    weights = state.load(folder / "best.pt").get("model", {})
-    state.load_weights(model, weights, folder / "best.pt")
+    weights = checkpoint.load(folder / "best.pt").get("model", {})
+    checkpoint.check_weights(weights, model.state_dict(), folder / "best.pt")
+    model.load_state_dict(weights)
     if asked.images:
         names = [asked.images] if isinstance(asked.images, str) else asked.images
         classify(model, [Path(str(name)) for name in names], cfg)
@@ -71,7 +74,7 @@ def test(model: Any, cfg: DictConfig, result: dict[str, Any]) -> None:
     logits = training.predict(model, images, cfg)
     accuracy = (logits.argmax(1) == images.labels).double().mean().item()
     print(f"test accuracy {accuracy:.2%} on {len(images)} images")
-    if result.get("data_sha256") == sha256:
+    if result["status"] == "finished" and result.get("data_sha256") == sha256:
         print(f"the run recorded {result['test_accuracy']:.2%}")
     size = cfg.dataset.num_classes
     pairs = images.labels * size + logits.argmax(1)
@@ -197,4 +200,5 @@ def light_on_black(grey: Any, size: int) -> tuple[Any, list[str]]:
 
 if __name__ == "__main__":
     with errors_as_sentences():
+        sys.argv[1:] = command.of_evaluate(sys.argv[1:])
         main()

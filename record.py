@@ -5,12 +5,13 @@ import functools
 import importlib.metadata
 import io
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,30 @@ from config.errors import Refusal
 
 PROJECT = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn")
+
+
+def is_share(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def is_amount(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
+
+
+def is_list_of(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+# What result.json says, as far as anything relies on it.
+STATUSES = ("running", "interrupted", "failed", "finished", "pruned")
+REQUIRED = {"status": lambda value: value in STATUSES, "overrides": is_list_of(str)}
+OF_A_FINISHED_RUN = {
+    "epochs": lambda value: type(value) is int and value >= 1,
+    "val_accuracy": is_share,
+    "test_accuracy": is_share,
+    "seconds": is_amount,
+}
+OPTIONAL = OF_A_FINISHED_RUN | {"earlier": is_list_of(dict)}
 
 
 class RunFolderError(Refusal):
@@ -56,7 +81,7 @@ def snapshot(folder: Path) -> Path:
     if not git("rev-parse", "HEAD"):
         raise Refusal(f"{PROJECT} is not in a git repository with a commit to make a copy of.")
     subprocess.run(["git", "clone", "--quiet", top, str(folder)], check=True)
-    changed = git("diff", "--name-only", "-z", "HEAD") or ""
+    changed = git("diff", "--name-only", "--no-renames", "-z", "HEAD") or ""
     new = git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/") or ""
     for name in filter(None, (changed + new).split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -68,22 +93,37 @@ def snapshot(folder: Path) -> Path:
 
 @functools.cache
 def uncommitted_changes() -> str:
-    """The diff of the project to its commit, new files included; empty where there is none."""
-    new = (git("ls-files", "--others", "--exclude-standard") or "").splitlines()
-    parts = [git("diff", "HEAD") or ""]
-    parts += [git("diff", "--no-index", "/dev/null", name, allowed=(0, 1)) or "" for name in new]
-    return "".join(part + "\n" for part in parts if part)
+    """The diff of the project to its commit, new files included; empty where there is none.
+
+    `git apply` makes the same files of it.
+    """
+    new = (git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
+    parts = [git("diff", "--binary", "HEAD")]
+    for name in filter(None, new):
+        parts.append(git("diff", "--binary", "--no-index", "/dev/null", name, allowed=(0, 1)))
+    return "".join(part + "\n\n" for part in parts if part)  # a binary patch ends in an empty line
+
+
+def write_changes(folder: Path, part: int) -> None:
+    """`changes.diff` of the part of a run that begins, when `part` of them came before.
+
+    Where theirs differ, they stay as changes-N.diff, N being the last part that it is of.
+    """
+    path, changes = folder / "changes.diff", uncommitted_changes()
+    before = path.read_bytes().decode(errors="surrogateescape") if path.exists() else changes
+    if before != changes:
+        write_text(folder / f"changes-{part}.diff", before)
+    write_text(path, changes)
 
 
 def git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
     """What git prints about the project; None outside a repository or without git."""
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=PROJECT, capture_output=True, text=True, errors="replace"
-        )
+        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True)
     except OSError:
         return None
-    return done.stdout.strip("\n") if done.returncode in allowed else None
+    output = done.stdout.decode(errors="surrogateescape")  # a file may hold any bytes
+    return output.strip("\n") if done.returncode in allowed else None
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -102,31 +142,54 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             raise RunFolderError(
                 f"{path} is a link, which could lead out of the folder: remove it."
             )
+    path = folder / "config.yaml"
     try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        result = json.loads((folder / "result.json").read_text())
+        config = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:  # whatever a damaged or hostile file provokes
-        raise RunFolderError(f"{folder} is not a run folder: its files are damaged.") from error
-    if not isinstance(config, dict) or not isinstance(result, dict):
-        raise RunFolderError(f"{folder} is not a run folder: its files are damaged.")
-    schema.check_foreign(config, folder / "config.yaml")
-    return config, result
+        raise RunFolderError(f"{path} is damaged: it cannot be read as YAML.") from error
+    if not isinstance(config, dict):
+        raise RunFolderError(f"{path} is damaged: it holds no keys.")
+    schema.check_foreign(config, path)
+    return config, read_result(folder)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """`result.json` of a run of one's own; empty where there is none yet."""
-    return read_json(folder / "result.json")
+    """`result.json`, which may come from a stranger; empty where there is none yet.
+
+    Raises RunFolderError, naming the file and the key, for one that tells no run's result.
+    """
+    path = folder / "result.json"
+    result = read_json(path)
+    if not path.exists():
+        return result
+    must = REQUIRED | (OF_A_FINISHED_RUN if result.get("status") == "finished" else {})
+    for key, is_valid in (OPTIONAL | must).items():
+        if key in must and key not in result:
+            raise RunFolderError(f"{path} is damaged: {key} is missing.")
+        if key in result and not is_valid(result[key]):
+            raise RunFolderError(f"{path} is damaged: {key}={result[key]!r:.60} cannot be.")
+    return result
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Empty where there is none yet. Raises RunFolderError for a file that is no JSON object."""
     try:
         content = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError:  # no JSON, or no text at all
-        content = None
+    except (ValueError, RecursionError) as error:  # whatever a damaged or hostile file provokes
+        raise RunFolderError(f"{path} is damaged: it cannot be read as JSON.") from error
     if not isinstance(content, dict):
-        raise RunFolderError(f"{path} is damaged: it is no JSON object.")
+        raise RunFolderError(f"{path} is damaged: it holds no keys.")
     return content
+
+
+def check_writable(folder: Path) -> None:
+    """Raises RunFolderError for a folder that a run could not go on in."""
+    files = [path for name in ("script.log", ".lock") if (path := folder / name).exists()]
+    for path in (folder, *files):
+        if not os.access(path, os.W_OK):
+            raise RunFolderError(
+                f"{path} cannot be written to: make it writable, or resume a copy of the folder."
+            )
 
 
 def status(folder: Path) -> str:
@@ -184,7 +247,7 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="surrogateescape"))
 
 
 @contextmanager

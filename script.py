@@ -5,9 +5,14 @@ python script.py resume=runs/…/…               goes on with a run that was s
 python script.py --help                        all that can be chosen
 """
 
+import copy
 import logging
+import shlex
 import sys
 import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,77 +21,115 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+import command
 import record
 import search
 from config import schema
-from config.errors import ConfigError, RunFailed, errors_as_sentences, explain
+from config.errors import RunFailed, errors_as_sentences, explain, leaving_on_signals
 
 # torch, and what imports it, waits until the task: --help and a mistyped key are answered at once.
 
 log = logging.getLogger(__name__)
 
+# Where the figures come from: told of each part of a run that was resumed.
+PART = (
+    *("started", "command", "versions", "commit", "dirty"),
+    *("device", "device_name", "threads", "precision", "data_sha256"),
+)
+
 
 @hydra.main(version_base="1.3", config_path="config", config_name="config")
 def main(cfg: DictConfig) -> float:
     """One run, recorded however it ends. Returns the validation accuracy, for sweepers."""
-    cfg = schema.typed(cfg)  # the config of a resumed run comes without types
     folder = Path(HydraConfig.get().runtime.output_dir)
-    with record.locked(folder):
-        result = describe(cfg, folder)
-        if result["status"] == "finished" and result["epochs"] >= cfg.epochs:
-            print(f"{folder} is finished after {result['epochs']} epochs: epochs=N continues it.")
-            return result["val_accuracy"]
-        if result["status"] == "pruned" and cfg.trial is not None:
-            print(f"{folder} was pruned after {result['epochs']} epochs: trial=null continues it.")
-            return result["val_accuracy"]
-        result["status"] = "running"
-        try:
-            record.write_json(folder / "result.json", result)
+    with leaving_on_signals(), record.locked(folder):
+        before = record.read_run(folder)[1] if (folder / "config.yaml").exists() else {}
+        if before.get("status") == "finished" and before["epochs"] >= cfg.epochs:
+            print(f"{folder} is finished after {before['epochs']} epochs: epochs=N continues it.")
+            return before["val_accuracy"]
+        if before.get("status") == "pruned" and cfg.trial is not None:
+            print(f"{folder} was pruned after {before['epochs']} epochs: trial=null continues it.")
+            return before["val_accuracy"]
+        result = describe(cfg, before)
+        with recorded(result, folder):
             schema.check(cfg)
-            record.write_config(folder / "config.yaml", cfg)
-            record.write_text(folder / "changes.diff", record.uncommitted_changes())
-            result |= run(cfg, folder)
-            result["status"] = "finished"
-        except search.Pruned as pruned:
-            result |= {"status": "pruned", "reason": str(pruned), **pruned.figures}
-        except SystemExit:
-            result["status"] = "interrupted"
-            raise
-        except BaseException as error:
-            sentence = explain(error)
-            result["status"] = "failed"
-            result["reason"] = sentence or f"{type(error).__name__}: {error}"
-            log.error(result["reason"], exc_info=None if sentence else error)
-            if isinstance(error, Exception):
-                raise RunFailed(result["reason"]) from error
-            raise
-        finally:
-            record.write_json(folder / "result.json", result)
-            log.info("%s: %s", result["status"], folder)
+            if result["status"] == "new":
+                begin(cfg, result, folder)
+            # A copy, since "auto" is settled in it: config.yaml says what was asked for.
+            experiment = prepare(copy.deepcopy(cfg), result, folder)
+            begin(cfg, result, folder)  # a resumed run is left alone until nothing can be refused
+            result |= run(*experiment, folder)
     return result["val_accuracy"]
 
 
-def describe(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """What was asked for, of which code: the part of `result.json` that is known before the run."""
+def describe(cfg: DictConfig, before: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for, of which code: the part of `result.json` that is known before the run.
+
+    Where an earlier part of the run comes from is kept in a list of its own.
+    """
     job = HydraConfig.get()
-    before = {"status": "new", "overrides": []}
-    if (folder / "config.yaml").exists():  # resumed; without it, the config was refused before
-        before = record.read_run(folder)[1]
-        before.pop("reason", None)
-        if before["status"] == "finished" and before["epochs"] >= cfg.epochs:
-            return before
     groups = ("model", "dataset", "optimizer")
     chosen = {group: job.runtime.choices[group] for group in groups if group in job.runtime.choices}
     asked = {
+        "status": "resumed" if before else "new",
         "seed": cfg.seed,
-        "overrides": list(dict.fromkeys([*before["overrides"], *job.overrides.task])),
+        "overrides": list(dict.fromkeys([*before.get("overrides", []), *job.overrides.task])),
         "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
     }
-    return before | chosen | asked | record.provenance()
+    if before:
+        part = {key: before[key] for key in PART if key in before}
+        asked["earlier"] = [*before.get("earlier", []), part]
+    kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
+    return kept | chosen | asked | record.provenance()
 
 
-def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
-    """Config → model → optimizer → data → fit → test. Returns the figures of `result.json`."""
+def begin(cfg: DictConfig, result: dict[str, Any], folder: Path) -> None:
+    """Put on record that a run is under way. A folder with a config has a result, too."""
+    record.write_changes(folder, part=len(result.get("earlier", [])))
+    record.write_json(folder / "result.json", result | {"status": "running"})
+    result["status"] = "running"
+    record.write_config(folder / "config.yaml", cfg)
+
+
+@contextmanager
+def recorded(result: dict[str, Any], folder: Path) -> Iterator[None]:
+    """Write down how a run ends. Raises RunFailed for an exception, whose reason is then told."""
+    try:
+        yield
+    except search.Pruned as pruned:
+        result |= pruned.figures | {"reason": str(pruned)}
+        end(result, folder, "pruned")
+        return
+    except Exception as error:
+        sentence = explain(error)
+        reason = sentence or f"{type(error).__name__}: {error}"
+        if result["status"] == "resumed":
+            print(sentence or traceback.format_exc(), file=sys.stderr)
+        else:
+            log.error(reason, exc_info=None if sentence else error)
+        result["reason"] = reason
+        end(result, folder, "failed")
+        raise RunFailed(reason) from error
+    except BaseException:  # a signal, here or in fit
+        end(result, folder, "interrupted")
+        print(f"Go on with python script.py resume={shlex.quote(str(folder))}", flush=True)
+        raise
+    end(result, folder, "finished")
+
+
+def end(result: dict[str, Any], folder: Path, status: str) -> None:
+    """Nothing is written of a run that was to go on and did not begin to: it stays as it was."""
+    if result["status"] != "resumed":
+        result["status"] = status
+        record.write_json(folder / "result.json", result)
+        log.info("%s: %s", status, folder)
+
+
+def prepare(cfg: DictConfig, result: dict[str, Any], folder: Path) -> tuple:
+    """Config → model → optimizer → data → where it was: all that can be refused, nothing written.
+
+    Returns the config with "auto" settled, the state and the images; `result` learns what is known.
+    """
     started = time.perf_counter()
     import torch
 
@@ -94,40 +137,52 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     import training
 
     training.prepare(cfg)
+    result["device"], result["device_name"] = cfg.device, training.device_name(cfg.device)
+    result["precision"], result["threads"] = cfg.precision, torch.get_num_threads()
 
     # All that can be refused is built before the data is touched.
     model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
-    parameters = sum(weights.numel() for weights in model.parameters())
-    threads = torch.get_num_threads()
-    log.info("%d parameters, %s, %s, %d threads", parameters, cfg.device, cfg.precision, threads)
+    result["parameters"] = sum(weights.numel() for weights in model.parameters())
 
-    (train_set, val_set, test_set), data_sha256 = load_data(cfg)
-    steps = training.count_steps(cfg, len(train_set))
+    images, result["data_sha256"] = load_data(cfg)
+    count = len(images[0])  # the training images
+    steps = training.count_steps(cfg, count)
     cfg.total_steps = sum(steps)
     scheduler = schema.build(cfg, "scheduler", optimizer)
     if training.choose_compile(cfg.compile, cfg.total_steps):
         model.compile()
 
-    image_losses = torch.zeros(len(train_set), device=cfg.device)
+    image_losses = torch.zeros(count, device=cfg.device)
     progress = state.State(model, optimizer, scheduler, steps, image_losses)
     if (folder / "last.pt").exists():
         progress.load(folder / "last.pt")
+    result["startup_seconds"] = round(time.perf_counter() - started, 3)
+    return cfg, progress, images, result
+
+
+def run(cfg: DictConfig, progress, images: tuple, result: dict, folder: Path) -> dict[str, Any]:
+    """Fit → test. Returns the figures of `result.json`."""
+    import training
+
+    machine = [result[key] for key in ("parameters", "device", "precision", "threads")]
+    log.info("%d parameters, %s, %s, %d threads", *machine)
+    if progress.epoch or progress.losses:
         progress.save_best(folder / "best.pt")  # the one there may be from after last.pt
         log.info("resumed after epoch %d, step %d", progress.epoch, len(progress.losses))
     if small := training.small_epochs(cfg):
         log.info("epochs 1 to %d train on smaller images: until then validation is low", small)
-    startup = time.perf_counter() - started
+    train_set, val_set, test_set = images
     fit(progress, train_set, val_set, cfg, folder)
 
     # The test images are looked at here and nowhere else, with the weights best on validation.
-    model.load_state_dict(progress.best_weights)
-    test = training.evaluate(model, test_set, cfg)
+    progress.model.load_state_dict(progress.best_weights)
+    test = training.evaluate(progress.model, test_set, cfg)
     best = progress.best
     log.info("test accuracy %.2f %% (epoch %d)", 100 * test["accuracy"], best["epoch"])
 
     seconds = sum(row["seconds"] for row in progress.history)
-    images = sum(row["images_per_second"] * row["seconds"] for row in progress.history)
+    trained = sum(row["images_per_second"] * row["seconds"] for row in progress.history)
     return {
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],
@@ -135,15 +190,8 @@ def run(cfg: DictConfig, folder: Path) -> dict[str, Any]:
         "val_loss": best["val_loss"],
         "best_epoch": best["epoch"],
         "epochs": progress.epoch,
-        "startup_seconds": round(startup, 3),
         "seconds": round(seconds, 2),
-        "images_per_second": round(images / seconds),
-        "parameters": parameters,
-        "device": cfg.device,
-        "device_name": training.device_name(cfg.device),
-        "threads": threads,
-        "precision": cfg.precision,
-        "data_sha256": data_sha256,
+        "images_per_second": round(trained / max(seconds, 0.001)),
     }
 
 
@@ -194,29 +242,7 @@ def fit(progress, train_set, val_set, cfg: DictConfig, folder: Path) -> None:
             search.report(cfg, progress.history)
 
 
-def resumed(arguments: list[str]) -> list[str]:
-    """The command line with `resume=FOLDER` spelt out for Hydra: that run's own config and folder.
-
-    The folder may come from a stranger, so it is checked before Hydra composes anything from it.
-    """
-    folders = [word.removeprefix("resume=") for word in arguments if word.startswith("resume=")]
-    if not folders:
-        return arguments
-    others = [word for word in arguments if not word.startswith("resume=")]
-    if "--multirun" in others or "-m" in others:
-        raise ConfigError("resume=FOLDER goes on with one run: leave --multirun out.")
-    folder = Path(folders[-1]).expanduser().absolute()
-    record.read_run(folder)
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [
-        *("--config-path", str(folder), "--config-name", "config"),
-        *("--config-dir", str(record.PROJECT / "config"), "hydra/job_logging=practical"),
-        *(f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"),
-        *others,
-    ]
-
-
 if __name__ == "__main__":
     with errors_as_sentences():
-        sys.argv[1:] = resumed(sys.argv[1:])
+        sys.argv[1:] = command.of_script(sys.argv[1:])
         main()

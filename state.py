@@ -1,6 +1,5 @@
 """The state that a crash must not lose: saved whole, loaded without trust, resumed exactly."""
 
-import io
 import logging
 import random
 import signal
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-import record
-from config.errors import Refusal
+import checkpoint
+from checkpoint import CheckpointError
+from config.errors import SIGNALS
 
 log = logging.getLogger(__name__)
 
@@ -71,84 +71,76 @@ class State:
     def save(self, path: Path) -> None:
         content = {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict()["state"],
+            "optimizer": checkpoint.state_of(self.optimizer),
             "best_weights": self.best_weights,
             "history": self.history,
             "image_losses": self.image_losses,
-            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0),
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0, 0),
             "seconds": self.seconds_of_epoch(),
             "steps": self.steps,
             "generators": generators(),
         }
-        save(content, path)
+        checkpoint.save(content, path)
 
     def save_best(self, path: Path) -> None:
         if self.history:
-            save({"model": self.best_weights, "epoch": self.best["epoch"]}, path)
+            checkpoint.save({"model": self.best_weights, "epoch": self.best["epoch"]}, path)
 
     def load(self, path: Path) -> None:
         """Go back to where `save` was called. Hyper-parameters stay those of the config.
 
-        Raises CheckpointError for a file that is no checkpoint of this model, or that stopped in
-        the middle of an epoch of another length.
+        Raises CheckpointError for a file that is no checkpoint of this model and optimizer, that
+        stopped in the middle of an epoch of another length, or that is past the last epoch.
         """
-        saved = load(path)
+        saved = checkpoint.load(path)
         try:
-            load_weights(self.model, saved["model"], path)
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
-            self.best_weights, self.history = saved["best_weights"], saved["history"]
-            device = next(self.model.parameters()).device
-            image_losses = saved["image_losses"].to(device)
-            self.losses = list(saved["losses"].to(device))
-            self.began = time.perf_counter() - saved["seconds"]
-            steps_before = saved["steps"]
-            set_generators(saved["generators"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
+            self._check(saved, path)
+            self._take(saved)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a damaged or hostile file provokes
+            raise CheckpointError(f"{path} is not a checkpoint of this run ({error!r}).") from error
+        done = sum(saved["steps"][: self.epoch]) + len(self.losses)
+        try:
+            with warnings.catch_warnings():  # about a scheduler that is ahead of its optimizer
+                warnings.simplefilter("ignore")
+                for _ in range(done):
+                    self.scheduler.step()
+        except ValueError as error:
             raise CheckpointError(
-                f"{path} is not a checkpoint of script.py ({error!r})."
+                f"{path} is {done} steps on already, more than the config has: give it more epochs."
             ) from error
-        if len(image_losses) != len(self.image_losses):
+
+    def _check(self, saved: dict[str, Any], path: Path) -> None:
+        own = self.model.state_dict()
+        checkpoint.check_weights(saved["model"], own, path)
+        checkpoint.check_progress(saved, path)
+        if saved["history"] or saved["best_weights"]:
+            checkpoint.check_weights(saved["best_weights"], own, path)
+        checkpoint.check_optimizer(saved["optimizer"], self.optimizer, path)
+        images, own_images = len(saved["image_losses"]), len(self.image_losses)
+        if images != own_images:
             raise CheckpointError(
-                f"{path} is of {len(image_losses)} training images, which cannot become "
-                f"{len(self.image_losses)}: leave val_size and limit alone."
+                f"{path} is of {images} training images, which cannot become {own_images}: "
+                "leave val_size and limit alone."
             )
-        self.image_losses = image_losses
-        if self.losses and steps_before[self.epoch] != self.steps[self.epoch]:
+        epoch = len(saved["history"])
+        if len(saved["losses"]) and saved["steps"][epoch] != self.steps[epoch]:
             raise CheckpointError(
-                f"{path} stopped in the middle of an epoch of {steps_before[self.epoch]} steps, "
-                f"which cannot go on with {self.steps[self.epoch]}: "
-                "leave batch_size and skip_easy alone."
+                f"{path} stopped in the middle of an epoch of {saved['steps'][epoch]} steps, which "
+                f"cannot go on with {self.steps[epoch]}: leave batch_size and skip_easy alone."
             )
-        with warnings.catch_warnings():  # about a scheduler that is ahead of its optimizer
-            warnings.simplefilter("ignore")
-            for _ in range(sum(steps_before[: self.epoch]) + len(self.losses)):
-                self.scheduler.step()
 
-
-class CheckpointError(Refusal):
-    """A checkpoint that cannot be used, told in one sentence."""
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Raises CheckpointError, naming what differs, for the weights of another model."""
-    own = model.state_dict()
-    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    other = [
-        f"{name} {tuple(weights[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own.keys() & weights.keys()
-        if weights[name].shape != own[name].shape
-    ]
-    differences = [f"{name} is missing" for name in missing]
-    differences += [f"{name} is unknown" for name in unknown] + sorted(other)
-    if differences:
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise CheckpointError(
-            f"{path} is a checkpoint of another model: {', '.join(differences[:3])}{more}."
-        )
-    model.load_state_dict(weights)
+    def _take(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        self.best_weights, self.history = saved["best_weights"], saved["history"]
+        device = self.image_losses.device
+        self.image_losses = saved["image_losses"].to(device)
+        self.losses = list(saved["losses"].to(device))
+        self.began = time.perf_counter() - saved["seconds"]
+        set_generators(saved["generators"])
 
 
 def generators() -> dict[str, Any]:
@@ -164,36 +156,13 @@ def generators() -> dict[str, Any]:
 
 def set_generators(state: dict[str, Any]) -> None:
     random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), *rest))
+    name, keys, position, *rest = state["numpy"]
+    if not 0 <= position <= len(keys) == 624:  # NumPy would read past the end
+        raise ValueError("the state of NumPy's generator is damaged")
+    numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), position, *rest))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def save(content: dict[str, Any], path: Path) -> None:
-    """Write tensors and primitives to `path`, which is never seen half-written.
-
-    Raises OSError, naming `path`, when the disk is full or the folder read-only.
-    """
-    buffer = io.BytesIO()  # torch, writing to a full disk, does not say that it is full
-    torch.save(content, buffer)
-    with record.replacing(path) as file:
-        file.write(buffer.getbuffer())
-
-
-def load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU; nothing in it is run. Raises CheckpointError."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file provokes
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "
-            "tensors and primitives."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a checkpoint of script.py.")
-    return content
 
 
 class Checkpoints:
@@ -204,8 +173,6 @@ class Checkpoints:
     before, as submitit does on Slurm to put the job back into the queue, has it after the save.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-
     def __init__(self, state: State, path: Path, interval: DictConfig):
         self.state, self.path = state, path
         self.every, self.in_seconds = interval.every, interval.unit == "seconds"
@@ -213,7 +180,7 @@ class Checkpoints:
         self.noted: list[int] = []
 
     def __enter__(self) -> "Checkpoints":
-        self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -249,5 +216,4 @@ class Checkpoints:
             if callable(handler) and handler is not signal.default_int_handler:
                 handler(number, None)
             else:
-                log.info("Go on with python script.py resume=%s", self.path.parent)
                 raise SystemExit(128 + number)

@@ -3,9 +3,11 @@
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import (
@@ -14,6 +16,9 @@ from omegaconf.errors import (
     OmegaConfBaseException,
     ValidationError,
 )
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # of a person, a system, a scheduler
+OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed")
 
 
 class Refusal(ValueError):
@@ -42,12 +47,34 @@ def errors_as_sentences() -> Iterator[None]:
         yield
     except RunFailed:
         sys.exit(1)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
         print(explain(error) or f"{type(error).__name__}: {error}", file=sys.stderr)
         print("(HYDRA_FULL_ERROR=1 shows the traceback.)", file=sys.stderr)
         sys.exit(1)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
+
+
+@contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGUSR2 end what runs by SystemExit(128 + signal), so that it can be
+    recorded. Who handles one already, as submitit does on Slurm, goes on doing so."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def explain(error: BaseException) -> str | None:
@@ -60,11 +87,19 @@ def explain(error: BaseException) -> str | None:
         )
     if isinstance(error, Refusal | FloatingPointError):
         return str(error)
+    if isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error)):
+        reason = str(error).splitlines()[0]
+        return f"The memory is not enough ({reason}): lower batch_size or the size of the model."
     for candidate in (error, error.__cause__, error.__context__):
         if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
             return _explain_key(candidate, where=str(error))
         if isinstance(candidate, ValidationError) and candidate.full_key:
             return _explain_type(candidate)
+    if isinstance(error, OSError) and error.strerror and not error.filename:
+        return (
+            f"{error.strerror}: a file of the run, in {Path.cwd()} unless hydra.run.dir says "
+            "otherwise, could not be written. Make room there, or give another folder."
+        )
     if isinstance(error, OSError | HydraException):
         return str(error).partition("\n\nConfig search path")[0]
     return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else None

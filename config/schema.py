@@ -15,7 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from config.errors import ConfigError, nearest
+from config.errors import ConfigError, explain, nearest
 
 # What a config from somebody else's run folder may name: classes, never functions of a module.
 FOREIGN_TARGETS = re.compile(
@@ -121,6 +121,8 @@ def check(cfg: DictConfig) -> None:
     _require(cfg, "shrink.share", 0 <= cfg.shrink.share <= 1, "a share of the epochs, 0 to 1")
     _require(cfg, "shrink.factor", 0 < cfg.shrink.factor <= 1, "above 0 and at most 1")
     _require(cfg, "skip_easy", 0 <= cfg.skip_easy <= 1, "a share of the images, 0 to 1")
+    size = cfg.dataset.image_size
+    _require(cfg, "shrink.factor", cfg.shrink.factor * size >= 1, f"at least 1/{size}, one pixel")
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
     _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")
@@ -194,7 +196,7 @@ def build(cfg: DictConfig, group: str, *args: Any) -> Any:
     try:
         built = instantiate(cfg[group])
         return built(*args) if args else built
-    except (InstantiationException, TypeError, ValueError) as error:
+    except (InstantiationException, TypeError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
         target = cfg[group].get("_target_")
         if isinstance(cause, TypeError) and "unexpected keyword argument" in str(cause):
@@ -203,4 +205,5 @@ def build(cfg: DictConfig, group: str, *args: Any) -> Any:
             raise ConfigError(
                 f"{group}.{wrong} is not an argument of {target}.{nearest(wrong, allowed)}"
             ) from error
-        raise ConfigError(f"{group} ({target}): {cause}") from error
+        reason = explain(cause) or str(cause).partition("\n")[0]
+        raise ConfigError(f"{group} ({target}): {reason}") from error

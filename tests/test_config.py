@@ -11,7 +11,7 @@ import torch
 from conftest import PROJECT, run_folders
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from config import schema
@@ -117,6 +117,9 @@ REFUSALS = [
     (["augmentation.shift=-1"], "augmentation.shift=-1 is not allowed"),
     (["device=gpu"], "device=gpu is not allowed: use one of auto, cpu, cuda, mps."),
     (["precision=bf15"], "precision=bf15 is not allowed.*Did you mean bf16?"),
+    (["shrink.share=1", "shrink.factor=0.01"], "shrink.factor=0.01 is not allowed.*at least 1/28"),
+    (["model.hidden_sizes=[99999999999]"], "The memory is not enough"),
+    (["model.hidden_sizes=[99999999999999999999]"], "model .models.MLP."),
     (["dataset.classes=[a,b]"], "dataset.classes=.*one name per class"),
     (["dataset.mean=[0,0,0]"], "dataset.mean=.*one value per channel"),
     # what only the classes themselves can refuse
@@ -177,7 +180,16 @@ def test_hydra_full_error_gives_the_traceback(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--cfg", "job"], ["epocs=3"], ["epochs=0"], ["model=mpl"], ["-sc", "query=bash"]],
+    [
+        ["--help"],
+        ["--cfg", "job"],
+        ["epocs=3"],
+        ["epochs=0"],
+        ["model=mpl"],
+        ["-sc", "query=bash"],
+        ["resume=/nowhere"],
+        ["resume=/nowhere", "model=cnn"],
+    ],
     ids=" ".join,
 )
 def test_help_and_refusals_do_not_import_torch(tmp_path, arguments):
@@ -223,6 +235,32 @@ def test_random_overrides_never_end_in_a_traceback(override):
         schema.check(cfg)
     except Exception as error:
         assert explain(error), repr(error)
+
+
+def never_a_traceback(script, capfd, override: str) -> None:
+    arguments = ("dataset=digits", "debug=smoke", "model=linear", "limit=64", override)
+    code = script(*arguments)
+    output = "".join(capfd.readouterr())
+    assert code in (0, 1, 2) and "Traceback" not in output, output
+
+
+EXCEPT_ENDLESS = OVERRIDES.filter(lambda override: not re.match(r"[+]*epochs=|.*\0", override))
+IN_THE_FOLDER = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10
+)
+
+
+@IN_THE_FOLDER
+@given(EXCEPT_ENDLESS)
+def test_random_overrides_of_the_command_never_end_in_a_traceback(script, capfd, override):
+    never_a_traceback(script, capfd, override)
+
+
+@pytest.mark.slow
+@settings(IN_THE_FOLDER, max_examples=500)
+@given(EXCEPT_ENDLESS)
+def test_many_random_overrides_of_the_command(script, capfd, override):
+    never_a_traceback(script, capfd, override)
 
 
 def test_help_names_the_groups_their_options_and_five_examples(script, capfd):

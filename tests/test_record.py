@@ -58,6 +58,61 @@ def test_uncommitted_changes_are_recorded_whole(tmp_path, monkeypatch):
     assert record.provenance.__wrapped__()["dirty"]
 
 
+def repository(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(record, "PROJECT", folder)
+    for command in (["init", "-q"], ["config", "user.email", "a@b"], ["config", "user.name", "a"]):
+        record.git(*command)
+    (folder / "moved.py").write_text("same = 1\n" * 9)
+    (folder / "binary").write_bytes(bytes(range(256)))
+    (folder / "windows.txt").write_bytes(b"a\r\nb\r\n")
+    record.git("add", "-A")
+    record.git("commit", "-qm", "first")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }
+
+
+@pytest.fixture
+def changed(tmp_path, monkeypatch) -> Path:
+    """A repository with a change of every kind that a diff may forget."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    repository(folder, monkeypatch)
+    (folder / "binary").write_bytes(b"\0other")
+    (folder / "windows.txt").write_bytes(b"a\r\nc\r\n")
+    (folder / "größe.py").write_text("new = 1\n")
+    (folder / "latin").write_bytes("größe\n".encode("latin1"))
+    (folder / "picture").write_bytes(bytes(range(9)))
+    record.git("mv", "moved.py", "there.py")
+    return folder
+
+
+def test_the_changes_make_the_same_files_of_the_commit(changed, tmp_path):
+    record.write_text(tmp_path / "changes.diff", record.uncommitted_changes.__wrapped__())
+    clone = tmp_path / "clone"
+    record.git("clone", "-q", str(changed), str(clone))
+    record.git("-C", str(clone), "apply", str(tmp_path / "changes.diff"))
+    assert files(clone) == files(changed)
+
+
+def test_a_snapshot_is_the_project_as_it_is(changed, tmp_path):
+    assert files(record.snapshot(tmp_path / "copy")) == files(changed)
+
+
+def test_the_changes_of_an_earlier_part_are_kept(tmp_path, monkeypatch):
+    for part, text in enumerate(["first", "first", "third", "fourth"]):
+        monkeypatch.setattr(record, "uncommitted_changes", lambda text=text: text)
+        record.write_changes(tmp_path, part)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "changes-2.diff": "first", "changes-3.diff": "third", "changes.diff": "fourth",
+    }  # fmt: skip
+
+
 def test_a_lock_is_given_back(tmp_path):
     for _ in range(2):
         with record.locked(Path(tmp_path)):

@@ -1,11 +1,15 @@
 """Runs that are stopped or killed, for real, and go on to the same end as one that never was."""
 
 import csv
+import importlib
 import json
 import operator
+import os
 import random
+import shlex
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +17,8 @@ import pytest
 import torch
 from conftest import run_folders, start
 from torch.utils._pytree import tree_leaves
+
+from config.errors import SIGNALS
 
 TIMED = ("seconds", "images_per_second")
 ARGUMENTS = ("epochs=3", "batch_size=16", "checkpoint.every=0.05", "checkpoint.unit=seconds")
@@ -147,6 +153,104 @@ def test_a_finished_run_goes_on_with_more_epochs(script, finished):
     assert record["epochs"] == 5 and record["overrides"][-1] == "epochs=5"
     assert script(f"resume={finished}") == 0  # the new number is the run's own now
     assert len(rows(finished)) == 5
+
+
+def test_each_part_of_a_run_tells_where_it_comes_from(script, finished, monkeypatch):
+    import record as module
+
+    first = json.loads((finished / "result.json").read_text())
+    changes = (finished / "changes.diff").read_text()
+    monkeypatch.setattr(module, "uncommitted_changes", lambda: "another change")
+    assert script(f"resume={finished}", "epochs=4") == 0
+    record = json.loads((finished / "result.json").read_text())
+    keys = ("started", "command", "versions", "commit", "dirty", "device_name", "data_sha256")
+    (earlier,) = record["earlier"]
+    assert {key: earlier[key] for key in keys} == {key: first[key] for key in keys}
+    assert (
+        record["command"] == ["script.py", *sys.argv[1:]] and record["started"] > first["started"]
+    )
+    assert (finished / "changes.diff").read_text() == "another change"
+    assert (finished / "changes-1.diff").read_text() == changes
+    assert script(f"resume={finished}", "epochs=5") == 0
+    assert len(json.loads((finished / "result.json").read_text())["earlier"]) == 2
+
+
+def resume_line(output: str) -> list[str]:
+    (line,) = [line for line in output.splitlines() if line.startswith("Go on with ")]
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("where", ["training.prepare", "datasets.load", "training.evaluate"])
+def test_a_signal_at_any_moment_leaves_with_a_message(
+    script, tmp_path, monkeypatch, capfd, where, number
+):
+    """While torch starts, while data are read, and in the evaluation of the test images."""
+    module, name = where.split(".")
+    function = getattr(importlib.import_module(module), name)
+
+    def interrupted(*arguments, **named):
+        if where != "training.evaluate" or len(arguments[1]) == 160:  # the test images
+            os.kill(os.getpid(), number)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(where, interrupted)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    folder = tmp_path / "with space"
+    assert script("debug=smoke", "model=linear", f"hydra.run.dir='{folder}'") == 128 + number
+    output = "".join(capfd.readouterr())
+    assert resume_line(output)[-1] == f"resume={folder}" and "Traceback" not in output
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert script(resume_line(output)[-1]) == 0
+
+
+def test_an_interrupt_before_there_is_a_folder_is_told_in_a_word(script, monkeypatch, capfd):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("command.of_script", interrupt)
+    assert script() == 130
+    assert capfd.readouterr().err == "Interrupted.\n"
+
+
+def test_a_resume_that_is_interrupted_before_it_trains_changes_nothing(
+    script, finished, monkeypatch
+):
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("datasets.load", interrupted)
+    before = contents(finished)
+    assert script(f"resume={finished}", "epochs=4") == 143
+    assert contents(finished) == before
+
+
+def test_a_run_that_failed_tells_the_machine_and_the_data(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.train_epoch", lambda *_: {}["missing"])
+    assert script("debug=smoke", "model=linear") == 1
+    (run,) = run_folders(tmp_path)
+    record = json.loads((run / "result.json").read_text())
+    assert record["status"] == "failed"
+    known = {"device", "device_name", "threads", "precision", "data_sha256", "parameters"}
+    assert known <= record.keys()
+
+
+def test_an_epochs_steps_may_change_between_epochs(script, finished):
+    """The schedule counts in the new steps, so it ends where the run ends."""
+    assert script(f"resume={finished}", "epochs=4", "batch_size=64") == 0
+    assert float(rows(finished)[-1]["lr"]) < 1e-5
+
+
+def test_fewer_epochs_than_there_were_are_refused(script, finished, capfd):
+    result = json.loads((finished / "result.json").read_text())
+    (finished / "result.json").write_text(json.dumps(result | {"status": "interrupted"}))
+    before = contents(finished)
+    assert script(f"resume={finished}", "epochs=1") == 1
+    assert "give it more epochs" in capfd.readouterr().err
+    assert contents(finished) == before
 
 
 def test_two_processes_in_one_folder(script, finished, capfd):

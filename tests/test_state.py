@@ -8,8 +8,14 @@ import pytest
 import torch
 from test_training import composed, new_state, patterns
 
+import checkpoint
 import state
 import training
+from config import schema
+
+
+def row(epoch: int) -> dict[str, float]:
+    return dict.fromkeys(checkpoint.FIGURES, 0.5) | {"epoch": epoch}
 
 
 def trained(*overrides: str, epochs: int = 2):
@@ -18,7 +24,7 @@ def trained(*overrides: str, epochs: int = 2):
     run.steps = [4] * 9
     for epoch in range(epochs):
         training.train_epoch(run, patterns(), cfg)
-        run.end_epoch({"epoch": epoch + 1, "val_accuracy": 0.5})
+        run.end_epoch(row(epoch + 1))
     return run, cfg
 
 
@@ -57,7 +63,7 @@ def test_a_state_that_was_loaded_goes_on_bit_for_bit(tmp_path, scheduler, stop_a
     with pytest.raises(Stop):
         while True:
             training.train_epoch(first, patterns(), cfg, after_step)
-            first.end_epoch({"epoch": first.epoch + 1, "val_accuracy": 0.5})
+            first.end_epoch(row(first.epoch + 1))
 
     second = new_state(cfg)
     second.steps = [4] * 9
@@ -65,7 +71,7 @@ def test_a_state_that_was_loaded_goes_on_bit_for_bit(tmp_path, scheduler, stop_a
     second.load(tmp_path / "last.pt")
     while second.epoch < 2:
         training.train_epoch(second, patterns(), cfg)
-        second.end_epoch({"epoch": second.epoch + 1, "val_accuracy": 0.5})
+        second.end_epoch(row(second.epoch + 1))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
     assert whole.scheduler.get_last_lr() == second.scheduler.get_last_lr()
@@ -94,9 +100,11 @@ def test_the_checkpoint_of_another_model_is_refused_by_names_and_shapes(tmp_path
     run, _ = trained("model=mlp", "model.hidden_sizes=[8]", epochs=1)
     run.save(tmp_path / "last.pt")
     other = new_state(composed("model=mlp", "model.hidden_sizes=[9]"))
-    with pytest.raises(state.CheckpointError, match=r"head.weight \(10, 8\) instead of \(10, 9\)"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"head.weight \(10, 8\) instead of \(10, 9\)"
+    ):
         other.load(tmp_path / "last.pt")
-    with pytest.raises(state.CheckpointError, match=r"layers\.0\.weight is unknown"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"layers\.0\.weight is unknown"):
         new_state(composed("model=linear")).load(tmp_path / "last.pt")
 
 
@@ -106,8 +114,99 @@ def test_an_epoch_under_way_cannot_go_on_with_other_batches(tmp_path):
     run.save(tmp_path / "last.pt")
     other = new_state(cfg)
     other.steps = [8] * 9
-    with pytest.raises(state.CheckpointError, match=r"epoch of 4 steps.*leave batch_size"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"epoch of 4 steps.*leave batch_size"):
         other.load(tmp_path / "last.pt")
+
+
+def numpy_generator(position: int) -> tuple:
+    return ("MT19937", torch.zeros(624, dtype=torch.int64), position, 0, 0.0)
+
+
+HOSTILE = [
+    (lambda saved: saved["optimizer"][0].update(exp_avg=torch.zeros(3)), r"exp_avg \(3,\) for"),
+    (lambda saved: saved["optimizer"][0].update(exp_avg=[0]), "exp_avg of list for"),
+    (lambda saved: saved["optimizer"][0].update(step=torch.zeros(2)), r"step \(2,\) for \(\)"),
+    (lambda saved: saved["optimizer"][0].pop("exp_avg"), "its optimizer is another one"),
+    (lambda saved: saved["optimizer"].pop(1), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(optimizer={}), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(optimizer=[]), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(losses=[1.0]), "its losses are not those"),
+    (lambda saved: saved.update(losses=torch.zeros(5, 16)), "its losses are not those"),
+    (lambda saved: saved.update(losses=torch.zeros(2)), "its losses are not those"),
+    (lambda saved: saved.update(history=[{}]), "epoch 1 of its history cannot be"),
+    (lambda saved: saved.update(history="ab"), "its history is no list"),
+    (lambda saved: saved["history"][0].update(seconds="1"), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(seconds=-1), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(epoch=7), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(val_accuracy=2), "epoch 1 of its history cannot be"),
+    (lambda saved: saved.update(history=[row(i + 1) for i in range(99)]), "its history is no list"),
+    (lambda saved: saved.update(steps=4), "steps=4 cannot be"),
+    (lambda saved: saved.update(steps=[0]), r"steps=\[0\] cannot be"),
+    (lambda saved: saved.update(steps=[4.0]), r"steps=\[4.0\] cannot be"),
+    (lambda saved: saved.update(steps=[10**12]), r"steps=\[1000000000000\] cannot be"),
+    (lambda saved: saved.update(image_losses=torch.zeros(3)), r"steps=\[4.* cannot be"),
+    (lambda saved: saved.update(image_losses=torch.zeros(65)), "leave val_size and limit alone"),
+    (lambda saved: saved.update(image_losses=3), "it does not have one loss per image"),
+    (lambda saved: saved.update(seconds="long"), "seconds='long' cannot be"),
+    (lambda saved: saved.update(best_weights={}), "head.bias is missing"),
+    (lambda saved: saved.update(best_weights=[]), "its weights have no names"),
+    (lambda saved: saved.update(model=[1]), "its weights have no names"),
+    (lambda saved: saved["model"].update({"head.bias": 3}), "head.bias of int instead of"),
+    (lambda saved: saved["model"].update({1: 3}), "1 is unknown"),
+    (
+        lambda saved: saved["model"].update({"head.bias": torch.zeros(10, dtype=torch.complex64)}),
+        r"head.bias \(10,\) of complex64 instead of \(10,\)",
+    ),
+    (lambda saved: saved.pop("generators"), "is not a checkpoint of this run .*generators"),
+    (lambda saved: saved["generators"].update(numpy=numpy_generator(10**6)), "NumPy's generator"),
+    (lambda saved: saved["generators"].update(torch=torch.zeros(3)), "is not a checkpoint of"),
+    (lambda saved: saved["generators"].update(python=(3, (1,), None)), "is not a checkpoint of"),
+]
+
+
+@pytest.mark.parametrize(("damage", "sentence"), HOSTILE)
+def test_a_hostile_state_is_refused(tmp_path, damage, sentence):
+    run, cfg = trained("model=linear", epochs=1)
+    path = tmp_path / "last.pt"
+    run.save(path)
+    saved = torch.load(path)
+    damage(saved)
+    torch.save(saved, path)
+    other = new_state(cfg)
+    other.steps = [4] * 9
+    with pytest.raises(checkpoint.CheckpointError, match=sentence):
+        other.load(path)
+
+
+def test_a_state_past_the_end_of_its_schedule_is_refused(tmp_path):
+    run, _ = trained("model=linear", epochs=9)
+    run.save(tmp_path / "last.pt")
+    cfg = composed("batch_size=16", "model=linear", "scheduler=onecycle")
+    cfg.total_steps = 4
+    other = new_state(cfg)
+    with pytest.raises(checkpoint.CheckpointError, match="36 steps on already.*more epochs"):
+        other.load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_layer_that_is_never_used_does_not_keep_a_run_from_going_on(tmp_path, optimizer):
+    """Its parameters never have a gradient, so the optimizer keeps nothing of them."""
+    cfg = composed("batch_size=16", "model=linear", f"optimizer={optimizer}")
+
+    def with_unused() -> state.State:
+        model = training.build_model(cfg)
+        model.unused = torch.nn.Linear(2, 2)
+        made = schema.build(cfg, "optimizer", model.parameters())
+        scheduler = schema.build(cfg, "scheduler", made)
+        return state.State(model, made, scheduler, [4] * 9, torch.zeros(64))
+
+    first, second = with_unused(), with_unused()
+    training.train_epoch(first, patterns(), cfg)
+    first.end_epoch(row(1))
+    first.save(tmp_path / "last.pt")
+    second.load(tmp_path / "last.pt")
+    assert checkpoint.state_of(second.optimizer)[3] == {}
+    training.train_epoch(second, patterns(), cfg)
 
 
 class Bomb:
@@ -120,7 +219,7 @@ def test_what_is_no_checkpoint_is_refused_and_never_run(tmp_path, content):
     path = tmp_path / "last.pt"
     path.write_bytes(content)
     with pytest.raises(
-        state.CheckpointError, match=r"last.pt (cannot be read as|is not) a checkpoint"
+        checkpoint.CheckpointError, match=r"last.pt (cannot be read as|is not) a checkpoint"
     ):
         new_state(composed("model=linear")).load(path)
     assert not os.path.exists("/tmp/the-bomb-went-off")
@@ -131,26 +230,26 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     path = tmp_path / "last.pt"
     run.save(path)
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(state.CheckpointError, match="cannot be read as a checkpoint"):
+    with pytest.raises(checkpoint.CheckpointError, match="cannot be read as a checkpoint"):
         new_state(cfg).load(path)
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path):
     path = tmp_path / "last.pt"
-    state.save({"epoch": 1}, path)
+    checkpoint.save({"epoch": 1}, path)
     with pytest.raises(Exception, match="pickle"):
-        state.save({"epoch": lambda: None}, path)
+        checkpoint.save({"epoch": lambda: None}, path)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
 
 
 def test_a_full_disk_is_named_and_leaves_the_checkpoint_before_it(tmp_path):
     path = tmp_path / "last.pt"
-    state.save({"epoch": 1}, path)
+    checkpoint.save({"epoch": 1}, path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # Python ignores SIGXFSZ
     try:
         with pytest.raises(OSError, match=r"last.pt could not be written \(File too large\)"):
-            state.save({"weights": torch.zeros(100_000)}, path)
+            checkpoint.save({"weights": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert torch.load(path, weights_only=True) == {"epoch": 1}
