@@ -51,8 +51,7 @@ def report(cfg: DictConfig, history: list[dict[str, Any]]) -> None:
     `history` has a row of figures per epoch. Raises Pruned where the trial is not worth more of
     them. An epoch that was reported before the trial was resumed is not reported again.
     """
-    job = HydraConfig.get()
-    if cfg.trial is None or not job.sweeper.get("pruner"):
+    if cfg.trial is None or not (job := HydraConfig.get()).sweeper.get("pruner"):
         return
     import optuna
 

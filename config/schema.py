@@ -96,7 +96,7 @@ class Config:
     checkpoint: Checkpoint = MISSING
     name: str = MISSING
     fail_fast: bool = MISSING
-    trial: int | None = MISSING
+    trial: int | None = None  # younger than many a run folder
     total_steps: int | None = MISSING
 
 
@@ -154,7 +154,8 @@ def check_foreign(config: dict[str, Any], source: Path) -> None:
     known = {field.name for field in fields(Config)}
     if unknown := sorted(map(str, config.keys() - known)):
         raise ConfigError(f"{source} is not the config of a run: {unknown[0]} is not a key of one.")
-    if missing := sorted(known - config.keys()):
+    needed = {field.name for field in fields(Config) if field.default == MISSING}
+    if missing := sorted(needed - config.keys()):
         raise ConfigError(f"{source} is not the config of a run: {missing[0]} is missing.")
     nodes: list[Any] = [config]
     while nodes:

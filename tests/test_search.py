@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import start
+from conftest import PROJECT, start
 
 needs = {
     name: pytest.mark.skipif(
@@ -146,8 +147,7 @@ def test_a_missing_package_is_named(script, tmp_path, monkeypatch, capfd, backen
 
 def test_a_start_imports_neither():
     code = "import sys, search, hydra_plugins.search_sweeper; print(*sys.modules)"
-    project = Path(__file__).parent.parent
-    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=project, text=True)
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=PROJECT, text=True)
     assert not {"optuna", "ax", "torch"} & set(loaded.split())
 
 
@@ -226,7 +226,7 @@ def test_an_objective_that_is_no_figure_is_refused(script, capfd):
 
 @pytest.mark.slow
 @needs["optuna"]
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("moment", range(2))
 def test_a_search_that_was_killed_ends_as_one_that_was_not(tmp_path, data_dir, monkeypatch, moment):
     monkeypatch.setenv("DATA_DIR", str(data_dir))
     command = (*SMALL, "epochs=8", "hydra/sweeper/pruner=median", trials(9))
@@ -242,22 +242,46 @@ def test_a_search_that_was_killed_ends_as_one_that_was_not(tmp_path, data_dir, m
     assert table(tmp_path / "runs/mine") == table(tmp_path / "undisturbed/runs/mine")
 
 
+def start_function(folder: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / "tests/function.py"), "-m", *PLACE, *arguments],
+        cwd=folder, stdout=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(PROJECT)},
+    )  # fmt: skip
+
+
+def killed_and_given_again(folder: Path, command: tuple[str, ...], moments: list[float]) -> None:
+    """Kill the command so many seconds after its first or next trial; then let it end."""
+    for seconds in moments:
+        before = len(list(folder.glob("found/trial=*")))
+        process = start_function(folder, *command)
+        while len(list(folder.glob("found/trial=*"))) == before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.kill()
+        process.wait()
+    assert start_function(folder, *command).wait() == 0
+
+
+@pytest.mark.slow
+@needs["optuna"]
+def test_optuna_killed_at_random_moments_ends_as_undisturbed(tmp_path):
+    command = ("hydra/sweeper=optuna", "hydra.sweep.dir=found", trials(25))
+    (tmp_path / "undisturbed").mkdir()
+    assert start_function(tmp_path / "undisturbed", *command).wait() == 0
+    moments = [random.Random(kill).uniform(0, 0.3) for kill in range(3)]
+    killed_and_given_again(tmp_path, command, moments)
+    assert table(tmp_path / "found") == table(tmp_path / "undisturbed/found")
+
+
 @pytest.mark.slow
 @needs["ax"]
-@pytest.mark.parametrize("moment", range(2))
-def test_ax_loses_and_doubles_no_trial_when_it_is_killed(tmp_path, data_dir, monkeypatch, moment):
-    monkeypatch.setenv("DATA_DIR", str(data_dir))
-    command = (*SMALL, "hydra/sweeper=ax", "epochs=4", trials(7))
-    process = start(tmp_path, *command)
-    while not list(tmp_path.glob("runs/mine/trial=*")):
-        time.sleep(0.01)
-    time.sleep(random.Random(moment).uniform(0, 8))
-    process.kill()
-    process.wait()
-    assert start(tmp_path, *command).wait() == 0
-    rows = table(tmp_path / "runs/mine")
-    assert [row["trial"] for row in rows] == [str(number) for number in range(7)]
-    assert len({row["optimizer.lr"] for row in rows}) == 7
+def test_ax_killed_at_random_moments_loses_and_doubles_no_trial(tmp_path):
+    command = ("hydra/sweeper=ax", "hydra.sweep.dir=found", trials(9))
+    moments = [random.Random(kill).uniform(0, 3) for kill in range(3)]
+    killed_and_given_again(tmp_path, command, moments)
+    rows = table(tmp_path / "found")
+    assert [row["trial"] for row in rows] == [str(number) for number in range(9)]
+    assert len({row["x"] + row["rate"] for row in rows}) == 9
 
 
 @pytest.mark.slow

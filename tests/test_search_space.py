@@ -1,8 +1,12 @@
 """The search space in the command line's syntax. Needs neither Optuna nor Ax."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from config import schema
 from config.errors import ConfigError
 from search_space import Choice, Interval, overrides, parse
 
@@ -76,3 +80,11 @@ def test_positions_for_the_figures():
 def test_values_as_hydra_is_given_them():
     values = {"lr": 1e-05, "model.hidden_sizes": "[64,64]", "depth": 3}
     assert overrides(values) == ["lr=1e-05", "model.hidden_sizes=[64,64]", "depth=3"]
+
+
+def test_a_run_folder_from_before_there_were_trials_is_still_one():
+    config = dict.fromkeys(field.name for field in fields(schema.Config) if field.name != "trial")
+    schema.check_foreign(config, Path("config.yaml"))
+    del config["seed"]
+    with pytest.raises(ConfigError, match="seed is missing"):
+        schema.check_foreign(config, Path("config.yaml"))
