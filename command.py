@@ -62,7 +62,7 @@ def quoted(folder: str | Path) -> str:
 def _of_one_run(arguments: list[str], why: str) -> tuple[list[str], list[str]]:
     """Flags and overrides. Raises ConfigError, saying why, if they ask for a sweep."""
     args = get_args_parser().parse_args(arguments)
-    if args.multirun or any(_key(word) == "hydra.mode" for word in args.overrides):
+    if args.multirun or any(_key(word) in ("hydra", "hydra.mode") for word in args.overrides):
         raise ConfigError(f"{why}: leave --multirun and hydra.mode out.")
     return [word for word in arguments if word not in args.overrides], args.overrides
 

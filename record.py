@@ -24,6 +24,7 @@ from config.errors import Refusal
 
 PROJECT = Path(__file__).resolve().parent
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn")
+TYPED = json.dumps(sys.argv)  # kept at the start: script.py spells resume=FOLDER out for Hydra
 
 
 def is_share(value: object) -> bool:
@@ -68,7 +69,7 @@ def provenance() -> dict[str, Any]:
 
 def _command() -> list[str]:
     """What was typed; a launcher that starts processes hands it on to them."""
-    script, *arguments = json.loads(os.environ.get("SWEEP_COMMAND", json.dumps(sys.argv)))
+    script, *arguments = json.loads(os.environ.get("SWEEP_COMMAND", TYPED))
     return [Path(script).name, *arguments]
 
 

@@ -100,7 +100,7 @@ class State:
             raise
         except Exception as error:  # whatever a damaged or hostile file provokes
             raise CheckpointError(f"{path} is not a checkpoint of this run ({error!r}).") from error
-        done = sum(saved["steps"][: self.epoch]) + len(self.losses)
+        done = sum(self.steps[: self.epoch]) + len(self.losses)
         try:
             with warnings.catch_warnings():  # about a scheduler that is ahead of its optimizer
                 warnings.simplefilter("ignore")

@@ -170,6 +170,13 @@ def test_a_refused_run_says_why_in_its_result(script, tmp_path):
     assert result["reason"].startswith("epochs=0 is not allowed")
 
 
+def test_a_full_disk_at_the_start_is_told_with_the_folder(tmp_path, monkeypatch):
+    """Hydra writes the first file, and the error of its write names none."""
+    monkeypatch.chdir(tmp_path)
+    sentence = explain(OSError(28, "No space left on device"))
+    assert sentence.startswith(f"No space left on device: a file of the run, in {tmp_path} unless")
+
+
 def test_hydra_full_error_gives_the_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, PROJECT / "script.py", "epocs=3"],

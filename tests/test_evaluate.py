@@ -414,6 +414,7 @@ def test_a_folder_as_people_write_it(script, run, tmp_path, monkeypatch, capfd):
         (["resume=/nowhere", "-m"], "resume=FOLDER goes on with one run"),
         (["resume=/nowhere", "--multi"], "resume=FOLDER goes on with one run"),
         (["resume=/nowhere", "hydra.mode=MULTIRUN", "epochs=3,4"], "leave --multirun and hydra.m"),
+        (["resume=/nowhere", "hydra={mode:MULTIRUN}"], "leave --multirun and hydra.mode out"),
         (["resume=/nowhere", "++hydra.mode=MULTIRUN"], "leave --multirun and hydra.mode out"),
         (["resume=/nowhere", "scheduler=cosine"], "a resumed one keeps its scheduler"),
         (["resume=/nowhere", "+model=cnn"], "a resumed one keeps its model"),

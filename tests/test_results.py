@@ -27,6 +27,7 @@ def fabricate(folder: Path, *overrides: str, seed: int = 0, accuracy=0.9, **conf
     folder.mkdir(parents=True)
     chosen = {"model": "mlp", "dataset": "mnist", "optimizer": "adam", "seed": seed}
     figures = {"val_accuracy": accuracy, "test_accuracy": accuracy, "seconds": 1.0}
+    figures["epochs"] = 10
     asked = {"status": "finished", "overrides": [*overrides, f"seed={seed}"]}
     (folder / "result.json").write_text(json.dumps(chosen | figures | asked))
     content = yaml.dump(CONFIG | {"seed": seed} | config, Dumper=yaml.CSafeDumper)
@@ -152,7 +153,7 @@ def test_a_file_that_cannot_be_written_is_named_below_the_table(call, tmp_path, 
 
 def test_a_run_that_cannot_be_locked_is_taken_for_running(tmp_path, monkeypatch):
     folder = fabricate(tmp_path / "a")
-    record.write_json(folder / "result.json", json.loads('{"status": "running"}'))
+    record.write_json(folder / "result.json", {"status": "running", "overrides": []})
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")

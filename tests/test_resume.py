@@ -9,7 +9,6 @@ import random
 import shlex
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -166,9 +165,7 @@ def test_each_part_of_a_run_tells_where_it_comes_from(script, finished, monkeypa
     keys = ("started", "command", "versions", "commit", "dirty", "device_name", "data_sha256")
     (earlier,) = record["earlier"]
     assert {key: earlier[key] for key in keys} == {key: first[key] for key in keys}
-    assert (
-        record["command"] == ["script.py", *sys.argv[1:]] and record["started"] > first["started"]
-    )
+    assert record["started"] > first["started"]
     assert (finished / "changes.diff").read_text() == "another change"
     assert (finished / "changes-1.diff").read_text() == changes
     assert script(f"resume={finished}", "epochs=5") == 0

@@ -44,7 +44,7 @@ def test_the_same_command_goes_on(script, tmp_path, capfd):
     assert script(*GRID, "seed=0,1,2") == 1
     output = capfd.readouterr().out
     assert "3 jobs: 2 finished" in output and "1 failed before" in output
-    assert f"{damaged.name} failed: {damaged} is not a run folder: its files are" in output
+    assert f"{damaged.name} failed: {damaged}/result.json is damaged" in output
     assert f"- damaged: {damaged}" in output
 
 
@@ -58,7 +58,8 @@ def test_jobs_on_other_code_are_told(tmp_path, monkeypatch, capfd):
         for word in ("finished", "interrupted", "failed"):
             folder = tmp_path / f"{number}-{word}"
             folder.mkdir()
-            record.write_json(folder / "result.json", {"commit": commit})
+            result = {"status": "failed", "overrides": [], "commit": commit}
+            record.write_json(folder / "result.json", result)
             record.write_text(folder / "changes.diff", changes)
             status[folder] = word
     resumable_sweeper.tell_before(status)
