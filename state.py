@@ -125,6 +125,11 @@ class State:
                 "leave val_size and limit alone."
             )
         epoch = len(saved["history"])
+        if epoch + (len(saved["losses"]) > 0) > len(self.steps):
+            raise CheckpointError(
+                f"{path} is {epoch} epochs on already, more than the config has: "
+                "give it more epochs."
+            )
         if len(saved["losses"]) and saved["steps"][epoch] != self.steps[epoch]:
             raise CheckpointError(
                 f"{path} stopped in the middle of an epoch of {saved['steps'][epoch]} steps, which "
