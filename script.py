@@ -133,7 +133,6 @@ def prepare(cfg: DictConfig, result: dict[str, Any], folder: Path) -> tuple:
     started = time.perf_counter()
     import torch
 
-    import state
     import training
 
     training.prepare(cfg)
@@ -146,15 +145,11 @@ def prepare(cfg: DictConfig, result: dict[str, Any], folder: Path) -> tuple:
     result["parameters"] = sum(weights.numel() for weights in model.parameters())
 
     images, result["data_sha256"] = load_data(cfg)
-    count = len(images[0])  # the training images
-    steps = training.count_steps(cfg, count)
-    cfg.total_steps = sum(steps)
-    scheduler = schema.build(cfg, "scheduler", optimizer)
+    train_set, _, _ = images
+    progress = training.new_state(cfg, model, optimizer, len(train_set))
     if training.choose_compile(cfg.compile, cfg.total_steps):
         model.compile()
 
-    image_losses = torch.zeros(count, device=cfg.device)
-    progress = state.State(model, optimizer, scheduler, steps, image_losses)
     if (folder / "last.pt").exists():
         progress.load(folder / "last.pt")
     result["startup_seconds"] = round(time.perf_counter() - started, 3)

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 import data
@@ -117,6 +118,15 @@ def count_steps(cfg: DictConfig, images: int) -> list[int]:
     """The steps of every epoch over so many training images."""
     sizes = [data.epoch_size(images, skip_easy(cfg, epoch)) for epoch in range(cfg.epochs)]
     return [data.num_batches(size, cfg.batch_size) for size in sizes]
+
+
+def new_state(cfg: DictConfig, model: nn.Module, optimizer: Optimizer, images: int) -> State:
+    """The state before the first step over so many training images. Writes `cfg.total_steps`, which
+    the scheduler is built by."""
+    steps = count_steps(cfg, images)
+    cfg.total_steps = sum(steps)
+    scheduler = schema.build(cfg, "scheduler", optimizer)
+    return State(model, optimizer, scheduler, steps, torch.zeros(images, device=cfg.device))
 
 
 def autocast(cfg: DictConfig) -> torch.autocast:

@@ -28,7 +28,6 @@ sys.path.insert(0, str(PROJECT))
 import script  # noqa: E402
 import training  # noqa: E402
 from config import schema  # noqa: E402
-from state import State  # noqa: E402
 
 
 def tutorial_loop(cfg, root: Path, images: int):
@@ -65,10 +64,8 @@ def project_loop(cfg):
     model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
     (train_set, _, _), _ = script.load_data(cfg)
-    cfg.total_steps = 10**6
-    scheduler = schema.build(cfg, "scheduler", optimizer)
-    steps = training.count_steps(cfg, len(train_set))
-    state = State(model, optimizer, scheduler, steps, torch.zeros(len(train_set)).to(cfg.device))
+    cfg.epochs = 1000  # a schedule that outlasts the benchmark
+    state = training.new_state(cfg, model, optimizer, len(train_set))
 
     def epoch() -> None:
         training.choose_kernels(cfg.device, cfg.precision)

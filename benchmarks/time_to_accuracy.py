@@ -29,7 +29,6 @@ sys.path.insert(0, str(PROJECT))
 import script  # noqa: E402
 import training  # noqa: E402
 from config import schema  # noqa: E402
-from state import State  # noqa: E402
 
 
 def composed(overrides: list[str]):
@@ -46,13 +45,9 @@ def train(cfg, seed: int) -> list[tuple[float, float]]:
     cfg.seed = seed
     training.seed_everything(seed)
     (train_set, _, test_set), _ = script.load_data(cfg)
-    steps = training.count_steps(cfg, len(train_set))
-    cfg.total_steps = sum(steps)
     model = training.build_model(cfg)
     optimizer = schema.build(cfg, "optimizer", model.parameters())
-    scheduler = schema.build(cfg, "scheduler", optimizer)
-    image_losses = torch.zeros(len(train_set), device=cfg.device)
-    state = State(model, optimizer, scheduler, steps, image_losses)
+    state = training.new_state(cfg, model, optimizer, len(train_set))
     seconds, curve = 0.0, []
     for _ in range(cfg.epochs):
         started = time.perf_counter()
