@@ -100,7 +100,8 @@ def plan_epoch(
     generator.manual_seed(seed * 2**20 + epoch)
     order = torch.randperm(count, generator=generator)
     easy = torch.zeros(count, dtype=torch.bool)
-    easy[losses.cpu().argsort(stable=True)[: int(skip_easy * count)]] = True
+    if skip_easy:  # sorting takes as long as several steps of a small model
+        easy[losses.cpu().argsort(stable=True)[: int(skip_easy * count)]] = True
     of_easy = easy[order].nonzero().squeeze(1)
     stays = torch.ones(count, dtype=torch.bool)
     stays[of_easy[: len(of_easy) // 2]] = False  # chance, since the order is
