@@ -24,7 +24,7 @@ class CleanGit(Callback):
         self._check()
 
     def _check(self) -> None:
-        changes = record.git("status", "--porcelain", "--untracked-files=normal")
+        changes = record.changed_files()
         if changes is None:
             raise SystemExit(
                 f"{record.PROJECT} is not in a git repository, so no commit tells what would run: "

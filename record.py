@@ -63,7 +63,7 @@ def provenance() -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
         "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=normal")),
+        "dirty": bool(changed_files()),
     }
 
 
@@ -90,6 +90,11 @@ def snapshot(folder: Path) -> Path:
         if Path(top, name).exists():
             shutil.copy2(Path(top, name), folder / name)
     return folder / prefix
+
+
+def changed_files() -> str | None:
+    """What git lists as not committed, new files included; None outside a repository."""
+    return git("status", "--porcelain", "--untracked-files=normal")  # whatever the user told git
 
 
 @functools.cache
@@ -160,9 +165,9 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises RunFolderError, naming the file and the key, for one that tells no run's result.
     """
     path = folder / "result.json"
-    result = read_json(path)
     if not path.exists():
-        return result
+        return {}
+    result = read_json(path)
     must = REQUIRED | (OF_A_FINISHED_RUN if result.get("status") == "finished" else {})
     for key, is_valid in (OPTIONAL | must).items():
         if key in must and key not in result:

@@ -70,12 +70,8 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def read_one(folder: Path) -> dict[str, Any]:
     """The result of a run with its status now, which is "damaged" where nothing can be told."""
-    run: dict[str, Any] = {"status": record.status(folder)}
-    if run["status"] == "damaged":
-        return run
-    run = record.read_result(folder) | run
-    numbers = all(isinstance(run.get(figure), int | float) for figure in FIGURES)
-    return run if numbers or run["status"] != "finished" else {"status": "damaged"}
+    status = {"status": record.status(folder)}
+    return status if status["status"] == "damaged" else record.read_result(folder) | status
 
 
 def read_config(path: Path) -> dict[str, str]:
