@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class State:
     """All that changes while a model trains: what `last.pt` holds.
 
-    The order of the data and its augmentation are not in it: they follow from seed, epoch and step.
-    Nor is the scheduler: its state is the number of steps taken.
+    The order of the data and its augmentation are not in it: they follow from seed, epoch, step and
+    the losses of the images. Nor is the scheduler: its state is the number of steps taken.
     """
 
     model: nn.Module
@@ -218,7 +218,7 @@ class Checkpoints:
             epoch, step = self.state.epoch, len(self.state.losses)
             log.info("%s: saved after epoch %d, step %d", name, epoch, step)
             handler = self._before[number]
-            if callable(handler) and handler is not signal.default_int_handler:
+            if callable(handler):
                 handler(number, None)
-            else:
+            else:  # it was ignored before, as in the background of a shell script
                 raise SystemExit(128 + number)

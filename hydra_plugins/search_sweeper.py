@@ -4,7 +4,6 @@ Hydra finds sweepers in a package of this name only, and imports it at every sta
 """
 
 import importlib.util
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from config.errors import ConfigError, Refusal, RunFailed, nearest
 from config.schema import NOT_THE_EXPERIMENT
+from hydra_plugins.resumable_sweeper import wait_for
 
 PER_EPOCH = ("val_accuracy", "val_loss")  # what a pruner can be told before the end
 AX_METHODS = ("fast", "quality", "random_search")
@@ -135,10 +135,7 @@ class SearchSweeper(Sweeper):
 
         folders = {trial.number: self.folder / f"trial={trial.number}" for trial in batch}
         answers: dict[int, JobReturn] = {}
-        while due := [t for t in batch if record.status(folders[t.number]) == "running"]:
-            print(f"Waiting for {folders[due[0].number]}, which runs in another process.")
-            while record.status(folders[due[0].number]) == "running":
-                time.sleep(1)
+        wait_for(list(folders.values()))
         due = [t for t in batch if record.status(folders[t.number]) not in ENDED]
         number_of = ["trial"] if "trial" in self.config else []
         jobs = [
