@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-import record
+import provenance
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +24,11 @@ class CleanGit(Callback):
         self._check()
 
     def _check(self) -> None:
-        changes = record.changed_files()
+        changes = provenance.changed_files()
         if changes is None:
             raise SystemExit(
-                f"{record.PROJECT} is not in a git repository, so no commit tells what would run: "
-                "make one, or leave hydra/callbacks=clean_git out."
+                f"{provenance.PROJECT} is not in a git repository, so no commit tells what "
+                "would run: make one, or leave hydra/callbacks=clean_git out."
             )
         if changes:
             raise SystemExit(

@@ -7,6 +7,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+import provenance
 import record
 from config import schema
 from config.errors import ConfigError
@@ -23,7 +24,7 @@ def of_script(arguments: list[str]) -> list[str]:
     flags, overrides = _of_one_run(arguments, "resume=FOLDER goes on with one run")
     folders = [word.removeprefix("resume=") for word in overrides if word.startswith("resume=")]
     others = [word for word in overrides if not word.startswith("resume=")]
-    defaults = OmegaConf.load(record.PROJECT / "config/config.yaml").defaults
+    defaults = OmegaConf.load(provenance.PROJECT / "config/config.yaml").defaults
     groups = [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]
     for word in others:
         if _key(word) in groups:

@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import command
+import provenance
 import record
 import search
 from config import schema
@@ -80,7 +81,7 @@ def describe(cfg: DictConfig, before: dict[str, Any]) -> dict[str, Any]:
         part = {key: before[key] for key in PART if key in before}
         asked["earlier"] = [*before.get("earlier", []), part]
     kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
-    return kept | chosen | asked | record.provenance()
+    return kept | chosen | asked | provenance.collect()
 
 
 def begin(cfg: DictConfig, result: dict[str, Any], folder: Path) -> None:
@@ -197,7 +198,7 @@ def load_data(cfg: DictConfig) -> tuple[tuple, str]:
 
     train_images, test_set, sha256 = datasets.load(
         hydra.utils.instantiate(cfg.dataset.source, _partial_=True),
-        root=Path(cfg.data_dir or record.PROJECT / "data").expanduser().absolute(),
+        root=Path(cfg.data_dir or provenance.PROJECT / "data").expanduser().absolute(),
         facts=cfg.dataset,
     )
     train_set, val_set = data.split(train_images, cfg.val_size, cfg.seed)

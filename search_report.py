@@ -91,7 +91,7 @@ def table(
     head = ["trial", *names, *keys, "status", "epochs", "reason"]
     rows = []
     for trial in trials:
-        run = record.read_result(folder / f"trial={trial.number}")
+        run = results.read_one(folder / f"trial={trial.number}")
         values = [f"{value:.5g}" for value in trial.values] or [""] * len(names)
         cells = [short(trial.params.get(key, "")) for key in keys]
         status = "best" if trial in best else trial.status

@@ -58,8 +58,9 @@ class State:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the highest validation accuracy, the first of equals."""
-        return max(self.history, key=lambda row: row["val_accuracy"])
+        """The row of the epoch with the highest validation accuracy; of equals the last, whose lr
+        was the lowest."""
+        return max(reversed(self.history), key=lambda row: row["val_accuracy"])
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         self.history.append(row)

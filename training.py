@@ -37,8 +37,23 @@ def prepare(cfg: DictConfig) -> None:
 
 def build_model(cfg: DictConfig) -> nn.Module:
     """The model on its device. Convolutions are faster when a pixel's channels lie side by side;
-    other layers do not notice."""
-    return schema.build(cfg, "model").to(cfg.device, memory_format=torch.channels_last)
+    other layers do not notice.
+
+    Raises ConfigError for a model that cannot take the smaller images of the first epochs.
+    """
+    model = schema.build(cfg, "model").to(cfg.device, memory_format=torch.channels_last)
+    if small_epochs(cfg):
+        side = cfg.dataset.image_size
+        image = torch.zeros(1, cfg.dataset.in_channels, side, side, device=cfg.device)
+        try:
+            with torch.inference_mode():
+                model.eval()(data.resized(image, cfg.shrink.factor))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"shrink.share={cfg.shrink.share} is for models of any image size: "
+                f"{cfg.model._target_} takes {side} × {side} pixels alone. Leave shrink out."
+            ) from error
+    return model
 
 
 def choose_device(wanted: str) -> str:

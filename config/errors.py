@@ -20,6 +20,8 @@ from omegaconf.errors import (
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # of a person, a system, a scheduler
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed")
 
+CHOSEN_TWICE = re.compile(r"(\S+) appears more than once in the final defaults list")
+
 
 class Refusal(ValueError):
     """What the person at the keyboard can mend, told in one sentence."""
@@ -84,6 +86,11 @@ def explain(error: BaseException) -> str | None:
         return (
             f"{group}={option} does not exist: use one of {', '.join(error.options)}."
             f"{nearest(option, error.options)}"
+        )
+    if isinstance(error, HydraException) and (twice := CHOSEN_TWICE.match(str(error))):
+        return (
+            f"{twice[1]} is chosen twice: a recipe (sweep=…, experiment=…) brings its own along. "
+            "Leave what you chose out."
         )
     if isinstance(error, Refusal | FloatingPointError):
         return str(error)

@@ -24,6 +24,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
+import provenance
 import record
 from config.errors import Refusal, RunFailed
 from hydra_plugins.resumable_sweeper import has_failed, tell
@@ -44,7 +45,7 @@ class LocalLauncher(submitit_launcher.LocalLauncher):
         has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
         cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
-        os.environ["PYTHONPATH"] = str(record.PROJECT)
+        os.environ["PYTHONPATH"] = str(provenance.PROJECT)
         os.environ["SWEEP_COMMAND"] = json.dumps(sys.argv)
         submitit_launcher.log.setLevel("WARNING")  # two lines for each job, of no use here
         print(
@@ -152,7 +153,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """A copy of the project for these jobs; their configs come from there, too."""
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
-        project = record.snapshot(sweep_folder / ".code" / moment)
+        project = provenance.snapshot(sweep_folder / ".code" / moment)
         search_path = copy.deepcopy(self.hydra_context.config_loader.get_search_path())
         for element in search_path.get_path():
             if element.provider == "main":
@@ -166,7 +167,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
 
         params = {key: value for key, value in self.params.items() if value is not None}
         folder, timeouts = params.pop("submitit_folder"), params.pop("max_num_timeout")
-        data_dir = os.environ.get("DATA_DIR", str(record.PROJECT / "data"))
+        data_dir = os.environ.get("DATA_DIR", str(provenance.PROJECT / "data"))
         environment = {
             "PYTHONPATH": str(project),
             "PYTHONSAFEPATH": "1",  # else the folder that the command was given in comes first

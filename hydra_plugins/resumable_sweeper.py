@@ -118,7 +118,7 @@ def check_name(name: str, overrides: Collection[Override]) -> None:
 
 def tell_before(status: dict[Path, str]) -> None:
     """Say how many jobs there are of each kind, and how many of them ran on other code."""
-    import record
+    import provenance
 
     count = Counter(status.values())
     print(
@@ -126,7 +126,7 @@ def tell_before(status: dict[Path, str]) -> None:
         f"{count['running']} running elsewhere, {count['interrupted']} half-done, "
         f"{count['failed'] + count['damaged']} failed before, {count['new']} new"
     )
-    now = (record.provenance()["commit"], record.uncommitted_changes().encode())
+    now = (provenance.collect()["commit"], provenance.uncommitted_changes().encode())
     began = [folder for folder, word in status.items() if word in ("finished", "interrupted")]
     others = Counter(name_of(code) for folder in began if (code := code_of(folder)) != now)
     if others:
@@ -174,5 +174,7 @@ def tell(name: str, answer: JobReturn) -> None:
         print(f"{name} failed: {outcome}", flush=True)
     elif has_failed(answer):  # before the run could write down its own reason
         print(f"{name} failed: {explain(outcome) or repr(outcome)}", flush=True)
-    else:
-        print(f"{name} finished: {outcome:.2%} on validation", flush=True)
+    elif isinstance(outcome, float):
+        print(f"{name} ended: {outcome:.2%} on validation", flush=True)
+    else:  # another function than script.py's, in a search
+        print(f"{name} ended: {outcome}", flush=True)

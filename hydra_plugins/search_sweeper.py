@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from config.errors import ConfigError, Refusal, RunFailed, nearest
 from config.schema import NOT_THE_EXPERIMENT
-from hydra_plugins.resumable_sweeper import wait_for
+from hydra_plugins.resumable_sweeper import check_name, wait_for
 
 PER_EPOCH = ("val_accuracy", "val_loss")  # what a pruner can be told before the end
 AX_METHODS = ("fast", "quality", "random_search")
@@ -48,6 +48,8 @@ class SearchSweeper(Sweeper):
 
         check(self.config)
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        if "name" in self.config:
+            check_name(self.config.name, parser.parse_overrides(arguments))
         params = [
             f"{key}={'null' if value is None else value}"
             for key, value in (self.settings.params or {}).items()
@@ -181,6 +183,8 @@ class SearchSweeper(Sweeper):
         """
         import record
 
+        if record.status(folder) == "damaged":
+            return "failed", ()
         result = record.read_result(folder)
         if result.get("status") in ("pruned", "failed"):
             return result["status"], ()
@@ -212,6 +216,12 @@ def check(config: DictConfig) -> None:
         raise Refusal(
             f"hydra/sweeper={settings.backend} needs a package that is not installed: "
             "pip install -r env/requirements-search.txt"
+        )
+    chosen = config.hydra.runtime.choices["hydra/sweeper"]
+    if chosen not in (settings.backend, "resumable"):  # the default, which a recipe leaves as it is
+        raise ConfigError(
+            f"hydra/sweeper={chosen} is not allowed beside a recipe that searches with "
+            f"{settings.backend}: leave it out, or take a recipe for {chosen}."
         )
     if settings.get("method", "fast") not in AX_METHODS:
         raise ConfigError(

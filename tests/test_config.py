@@ -125,6 +125,8 @@ REFUSALS = [
     # what only the classes themselves can refuse
     (["model=vit", "model.patch_size=5"], "patch_size=5 does not divide image_size=28"),
     (["model=vit", "model.num_heads=7"], "num_heads=7 does not divide dim="),
+    (["shrink.share=0.5"], "shrink.share=0.5 is for models of any image size: models.MLP takes 28"),
+    (["model=vit", "shrink.share=0.5"], "models.ViT takes 28 × 28 pixels alone"),
     (["model.hidden_sizes=[0]"], r"hidden_sizes=\[0\]: every size"),
     (["model.hidden_sizes=abc"], "hidden_sizes=abc"),
     (["+model.width=3"], "model.width is not an argument of models.MLP"),

@@ -17,6 +17,7 @@ import torch
 from conftest import run_folders, start
 from torch.utils._pytree import tree_leaves
 
+import provenance
 from config.errors import SIGNALS
 
 TIMED = ("seconds", "images_per_second")
@@ -155,11 +156,9 @@ def test_a_finished_run_goes_on_with_more_epochs(script, finished):
 
 
 def test_each_part_of_a_run_tells_where_it_comes_from(script, finished, monkeypatch):
-    import record as module
-
     first = json.loads((finished / "result.json").read_text())
     changes = (finished / "changes.diff").read_text()
-    monkeypatch.setattr(module, "uncommitted_changes", lambda: "another change")
+    monkeypatch.setattr(provenance, "uncommitted_changes", lambda: "another change")
     assert script(f"resume={finished}", "epochs=4") == 0
     record = json.loads((finished / "result.json").read_text())
     keys = ("started", "command", "versions", "commit", "dirty", "device_name", "data_sha256")

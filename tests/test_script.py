@@ -58,7 +58,7 @@ def test_the_run_folder_is_the_record(script, tmp_path, capfd):
 
     rows = metrics(folder)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    best = max(rows, key=lambda row: float(row["val_accuracy"]))
+    best = max(reversed(rows), key=lambda row: float(row["val_accuracy"]))
     assert written["best_epoch"] == int(best["epoch"])
     assert written["val_accuracy"] == float(best["val_accuracy"])
 

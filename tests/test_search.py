@@ -167,12 +167,25 @@ def test_a_start_imports_neither():
         (["model=linear,mpl"], "Did you mean mlp?"),
         (["epochs=interval(1,3)"], "whole number"),
         (["optimizer.lr=0.1"], "nothing to search"),
+        (["name=../elsewhere"], "name=../elsewhere is not allowed"),
+        (["sweep=optuna_mlp"], "is chosen twice"),
+        (["sweep=ax_mlp"], "beside a recipe that searches with ax"),
     ],
 )
 def test_refused_before_anything_is_made(script, tmp_path, capfd, words, reason):
     assert script("-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0,1)", *words) == 1
     assert reason in capfd.readouterr().err
     assert not list(tmp_path.glob("runs/**/trial=*"))
+
+
+@needs["optuna"]
+def test_a_damaged_trial_folder_is_one_failed_trial(script, tmp_path, capfd):
+    folder = tmp_path / "runs/mine/trial=0"
+    folder.mkdir(parents=True)
+    for name in ("result.json", "config.yaml"):
+        (folder / name).write_text("[")
+    assert script(*SMALL, "epochs=1", trials(2)) == 0, capfd.readouterr()
+    assert [row["status"] for row in table(tmp_path / "runs/mine")] == ["failed", "finished"]
 
 
 @needs["optuna"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import start
 
+import provenance
 import record
 from hydra_plugins import resumable_sweeper
 
@@ -50,8 +51,8 @@ def test_the_same_command_goes_on(script, tmp_path, capfd):
 
 def test_jobs_on_other_code_are_told(tmp_path, monkeypatch, capfd):
     now, before = "b" * 40, "a" * 40
-    monkeypatch.setattr(record, "provenance", lambda: {"commit": now})
-    monkeypatch.setattr(record, "uncommitted_changes", lambda: "+edit\n")
+    monkeypatch.setattr(provenance, "collect", lambda: {"commit": now})
+    monkeypatch.setattr(provenance, "uncommitted_changes", lambda: "+edit\n")
     codes = [(now, "+edit\n"), (before, "+edit\n"), (now, ""), (now, "+another\n")]
     status = {}
     for number, (commit, changes) in enumerate(codes):
@@ -307,7 +308,7 @@ def test_clean_git(script, tmp_path, monkeypatch, capfd, state):
     repository = tmp_path / "repository"
     repository.mkdir()
     (repository / "file").write_text("1")
-    monkeypatch.setattr(record, "PROJECT", repository)
+    monkeypatch.setattr(provenance, "PROJECT", repository)
     if state != "none":
         author = ("-c", "user.name=a", "-c", "user.email=a@b")
         for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "1"]):
@@ -317,7 +318,7 @@ def test_clean_git(script, tmp_path, monkeypatch, capfd, state):
     if state in ("untracked", "hidden"):
         (repository / "other").write_text("2")
     if state == "hidden":
-        record.git("config", "status.showUntrackedFiles", "no")
+        provenance.git("config", "status.showUntrackedFiles", "no")
     code = script("hydra/callbacks=clean_git", "debug=smoke", "model=linear")
     assert (code == 0) == (state == "clean"), capfd.readouterr()
     assert bool(list(tmp_path.glob("runs/**/result.json"))) == (state == "clean")
