@@ -9,6 +9,8 @@ and how long `results.py` takes for a thousand finished run folders.
 
 import argparse
 import json
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -33,16 +35,20 @@ def sweep(*arguments: str) -> float:
 
 
 def summary_of(count: int) -> float:
-    """`python results.py` over `count` copies of a run, which differ in model and seed."""
+    """`python results.py` over `count` copies of a run, of twenty settings and any seed."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         seconds(folder, str(PROJECT / "script.py"), "debug=smoke", "dataset=digits")
-        result = json.loads(next(folder.glob("runs/**/result.json")).read_text())
+        original = next(folder.glob("runs/**/result.json")).parent
+        result = json.loads((original / "result.json").read_text())
+        config = (original / "config.yaml").read_text()
         for number in range(count):
-            run = folder / "many" / str(number)
-            run.mkdir(parents=True)
-            own = {"seed": number, "overrides": [f"model.dropout={number % 20 / 20}"]}
+            run = shutil.copytree(original, folder / f"many/{number}")
+            dropout = number % 20 / 20
+            own = {"seed": number, "overrides": [f"model.dropout={dropout}"]}
             (run / "result.json").write_text(json.dumps(result | own))
+            own_config = re.sub("dropout: .*", f"dropout: {dropout}", config)
+            (run / "config.yaml").write_text(own_config)
         return seconds(folder, str(PROJECT / "results.py"), "many")
 
 

@@ -185,7 +185,7 @@ def test_a_damaged_trial_folder_is_one_failed_trial(script, tmp_path, capfd):
     for name in ("result.json", "config.yaml"):
         (folder / name).write_text("[")
     assert script(*SMALL, "epochs=1", trials(2)) == 0, capfd.readouterr()
-    assert [row["status"] for row in table(tmp_path / "runs/mine")] == ["failed", "finished"]
+    assert [row["status"] for row in table(tmp_path / "runs/mine")] == ["failed", "best"]
 
 
 @needs["optuna"]
