@@ -261,8 +261,10 @@ def test_jobs_outlive_the_local_command_and_are_waited_for(begin, undisturbed, t
 @pytest.mark.slow
 def test_a_local_job_that_fails_is_named_with_its_reason_and_keeps_its_traceback(begin, tmp_path):
     small = ("-m", "name=mine", "debug=smoke", "hydra/launcher=local")
-    bug = "RuntimeError: `fused` and `foreach` cannot be `True` together."
-    output, _ = begin(*small, "model.hidden_sizes=[0],[8]", "+optimizer.foreach=true").communicate()
+    bug = "TypeError: LBFGS.step() missing 1 required positional argument: 'closure'"
+    lbfgs = ("optimizer._target_=torch.optim.LBFGS", "~optimizer.betas", "~optimizer.fused")
+    small += (*lbfgs, "~optimizer.weight_decay")
+    output, _ = begin(*small, "model.hidden_sizes=[0],[8]").communicate()
     (refused,) = tmp_path.glob("runs/mine/*_0_*")
     (broken,) = tmp_path.glob("runs/mine/*_8_*")
     assert f"{refused.name} failed: model (models.MLP): hidden_sizes=[0]: " in output
