@@ -38,10 +38,10 @@ class ResumableSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         check_name(self.config.name, overrides)
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
+        folders = self._folders(overrides, sweep_folder)  # refuses what cannot be composed
         sweep_folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
         queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
-        folders = self._folders(overrides, sweep_folder)
         before = {
             folder: "queued" if folder.name in queued.values() else record.status(folder)
             for folder in folders

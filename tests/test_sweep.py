@@ -88,6 +88,12 @@ def test_names_that_are_no_folder_of_their_own_are_refused(script, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_sweep_that_cannot_be_composed_leaves_no_folder(script, tmp_path, capfd):
+    assert script("-m", "model=linear,mpl") == 1
+    assert "Did you mean mlp?" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_default_that_changed_makes_a_new_job(script, tmp_path):
     assert script(*GRID, "seed=0") == 0
     assert script(*GRID, "seed=0", "batch_size=32") == 0
