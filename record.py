@@ -144,9 +144,12 @@ def status(folder: Path) -> str:
 def locked(folder: Path, patience: float = 1) -> Iterator[None]:
     """Raises RunFolderError while another process runs in `folder`.
 
-    `status` takes the lock for an instant, so it is tried for `patience` seconds.
+    `status` takes the lock for an instant, so it is tried for `patience` seconds. The lock file
+    goes with who made it: a folder that was only looked at stays as it was.
     """
-    lock = filelock.FileLock(folder / ".lock", timeout=patience)
+    path = folder / ".lock"
+    is_new = not path.exists()
+    lock = filelock.FileLock(path, timeout=patience)
     try:
         lock.acquire()
     except filelock.Timeout:
@@ -154,6 +157,8 @@ def locked(folder: Path, patience: float = 1) -> Iterator[None]:
     try:
         yield
     finally:
+        if is_new:
+            path.unlink(missing_ok=True)  # who waits for it notices that, and makes another
         lock.release()
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+import time
 from pathlib import Path
 
 import filelock
@@ -47,6 +48,26 @@ def test_a_lock_is_given_back(tmp_path):
             pass
     refused = pytest.raises(record.RunFolderError, match="is in use")
     with record.locked(tmp_path), refused, record.locked(tmp_path):
+        pass
+
+
+def test_a_lock_leaves_nothing_behind_and_who_waited_for_it_holds_it_alone(tmp_path):
+    held = threading.Barrier(2, timeout=5)
+
+    def hold() -> None:
+        with record.locked(tmp_path):
+            held.wait()
+            time.sleep(0.2)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    held.wait()
+    refused = pytest.raises(record.RunFolderError)
+    # The second waits on the file that the first takes away.
+    with record.locked(tmp_path, patience=5), refused, record.locked(tmp_path, patience=0):
+        pass
+    first.join()
+    with record.locked(tmp_path):
         pass
 
 
