@@ -160,3 +160,12 @@ def test_bf16_trains_too():
         losses.append(training.train_epoch(state, patterns(), cfg))
         state.end_epoch({"epoch": epoch, "val_accuracy": 0.5})
     assert losses[-1] < losses[0]
+
+
+def test_deterministic_refuses_an_operation_that_cannot_be():
+    training.set_deterministic(True)
+    try:
+        with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+            torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+    finally:
+        training.set_deterministic(False)
