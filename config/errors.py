@@ -19,7 +19,6 @@ from omegaconf.errors import (
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)  # of a person, a system, a scheduler
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed")
-
 CHOSEN_TWICE = re.compile(r"(\S+) appears more than once in the final defaults list")
 
 
