@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from hydra._internal.core_plugins import basic_launcher
@@ -178,3 +178,12 @@ def tell(name: str, answer: JobReturn) -> None:
         print(f"{name} ended: {outcome:.2%} on validation", flush=True)
     else:  # another function than script.py's, in a search
         print(f"{name} ended: {outcome}", flush=True)
+
+
+def folder_name(overrides: Iterable[str]) -> str:
+    pairs = (override.partition("=") for override in overrides)
+    return next((value.strip("'") for key, _, value in pairs if key == "hydra.sweep.subdir"), "")
+
+
+def died(reason: str) -> JobReturn:
+    return JobReturn(status=JobStatus.FAILED, _return_value=RunFailed(reason))

@@ -55,8 +55,6 @@ def references(tmp_path_factory) -> Path:
 @pytest.fixture
 def undisturbed(references, script):
     """A finished run of each model, made once: a killed one must end like it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes that are killed: sums depend on it
 
     def of(model: str) -> Path:
         folder = references / model
@@ -64,8 +62,7 @@ def undisturbed(references, script):
             assert script(f"model={model}", *ARGUMENTS, f"hydra.run.dir={folder}") == 0
         return folder
 
-    yield of
-    torch.set_num_threads(threads)
+    return of
 
 
 def kill_at_random(folder: Path, seed: int, *arguments: str) -> Path:

@@ -197,10 +197,12 @@ def test_another_search_of_the_same_name_is_refused(function, capfd):
 
 
 @needs["optuna"]
-def test_a_pruned_trial_is_short_and_stays_pruned(script, tmp_path, capfd):
-    command = (*SMALL, "epochs=6", "hydra/sweeper/pruner=median")
-    few = ("hydra.sweeper.pruner.n_startup_trials=2", trials(6))
-    assert script(*command, *few) == 0, capfd.readouterr()
+@pytest.mark.parametrize(
+    ("pruner", "setting"), [("median", "n_startup_trials=2"), ("hyperband", "max_resource=6")]
+)
+def test_a_pruned_trial_is_short_and_stays_pruned(script, tmp_path, capfd, pruner, setting):
+    chosen = (f"hydra/sweeper/pruner={pruner}", f"hydra.sweeper.pruner.{setting}")
+    assert script(*SMALL, "epochs=6", *chosen, trials(6)) == 0, capfd.readouterr()
     rows = table(tmp_path / "runs/mine")
     pruned = [row for row in rows if row["status"] == "pruned"]
     assert pruned and len(pruned) < 6

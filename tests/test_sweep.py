@@ -1,5 +1,6 @@
 """Sweeps that are given again, and their summary."""
 
+import contextlib
 import csv
 import itertools
 import json
@@ -212,29 +213,38 @@ def test_a_sweep_that_was_killed_and_is_given_again_ends_in_the_same_table(
 
 
 def processes_of_jobs(root: Path) -> list[int]:
-    """The ids of the processes that the local launcher started for jobs below `root`."""
-    commands = {path: path.read_text() for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return [
-        int(path.parent.name)
-        for path, command in commands.items()
-        if "submitit.core._submit" in command and f"{root}/runs" in command
-    ]
+    """The ids of the processes that the local launcher runs for jobs below `root`.
+
+    What they print goes into a file there.
+    """
+    ids = []
+    for output in Path("/proc").glob("[0-9]*/fd/1"):
+        with contextlib.suppress(OSError):  # it ended, or belongs to somebody else
+            if str(output.readlink()).startswith(f"{root}/runs"):
+                ids.append(int(output.parts[2]))
+    return ids
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc").exists(), reason="finds the jobs' processes in /proc"
+)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the jobs' processes in /proc")
+@needs_proc
 def test_a_local_job_that_is_killed_costs_only_itself(begin, undisturbed, tmp_path):
     process = begin(*LOCAL, saved=1)
     os.kill(processes_of_jobs(tmp_path)[0], signal.SIGKILL)
     output, _ = process.communicate()
     assert process.returncode == 1
-    assert output.count("failed: the process ended without an answer") == 1
+    assert output.count("failed: the process ended without an answer, killed by SIGKILL") == 1
     assert output.count(" on validation\n") == 7
     assert begin(*LOCAL).wait() == 0
     assert figures(tmp_path / "runs/mine") == undisturbed
 
 
 @pytest.mark.slow
+@needs_proc
 @pytest.mark.parametrize("seed", range(2))
 def test_a_local_sweep_that_is_killed_with_its_jobs_until_it_is_done(
     begin, undisturbed, tmp_path, seed
@@ -246,10 +256,24 @@ def test_a_local_sweep_that_is_killed_with_its_jobs_until_it_is_done(
             assert process.wait(attempt * chance.uniform(3, 12)) == 0, process.stdout.read()
             break
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            for job in processes_of_jobs(tmp_path):
+                os.kill(job, signal.SIGKILL)
             process.communicate()
     assert attempt > 1
     assert figures(tmp_path / "runs/mine") == undisturbed
+
+
+@needs_proc
+def test_ctrl_c_ends_the_local_jobs_too(begin, tmp_path):
+    long = ("model=linear", "seed=0,1", "batch_size=1", "compile=false", "epochs=1000")
+    saving = ("checkpoint.unit=seconds", "checkpoint.every=0.05")
+    process = begin("-m", "name=mine", "hydra/launcher=local", *long, *saving, saved=2)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in output
+    assert [run["status"] for run in jobs(tmp_path).values()] == ["interrupted"] * 2
+    assert processes_of_jobs(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from cluster import Cluster, what_is_missing
 from conftest import PROJECT
 from test_resume import assert_same_end
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]  # one cluster, one worker
 
 SLURM = (
     "hydra/launcher=slurm", "hydra.launcher.partition=main", "hydra.launcher.cpus_per_task=1",

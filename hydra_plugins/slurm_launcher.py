@@ -1,7 +1,6 @@
-"""Launchers that lose no sweep to one job: processes on this machine, and jobs on a Slurm cluster.
+"""A launcher for a Slurm cluster: Hydra's submitit launcher, told to wait for each job by itself.
 
-Both are Hydra's submitit launchers, told to wait for each job by itself. Hydra imports this file at
-every start: submitit waits until it is needed.
+Hydra imports this file at every start: submitit waits until it is needed.
 """
 
 import copy
@@ -12,65 +11,20 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
 import provenance
 import record
-from config.errors import Refusal, RunFailed
-from hydra_plugins.resumable_sweeper import has_failed, tell
-
-
-class LocalLauncher(submitit_launcher.LocalLauncher):
-    """`parallel` jobs at a time, each in a process, the machine's cores divided among them."""
-
-    def __init__(self, parallel: int, **rest: Any):
-        super().__init__(**rest)
-        self.parallel = parallel
-
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        from submitit.core.utils import UncompletedJobError
-
-        has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
-        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
-        os.environ["PYTHONPATH"] = str(provenance.PROJECT)
-        os.environ["SWEEP_COMMAND"] = json.dumps(sys.argv)
-        submitit_launcher.log.setLevel("WARNING")  # two lines for each job, of no use here
-        print(
-            f"{self.parallel} jobs at a time, in processes of their own; what each prints is in "
-            f"script.log in its folder under {self.config.hydra.sweep.dir}",
-            flush=True,
-        )
-        returns: dict[int, JobReturn] = {}
-
-        def launch_one(number: int) -> None:
-            if self.config.fail_fast and any(map(has_failed, returns.values())):
-                return
-            try:
-                answer = super(LocalLauncher, self).launch([job_overrides[number]], number)[0]
-            except UncompletedJobError:
-                answer = died("the process ended without an answer, as one does that is killed")
-            except Exception as error:  # of this job alone, like a disk that is full
-                answer = died(f"{type(error).__name__}: {error}")
-            returns[number] = answer
-            tell(folder_name(job_overrides[number]), answer)
-
-        numbers = range(len(job_overrides))
-        with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(launch_one, numbers))
-        return [returns[number] for number in numbers if number in returns]
+from config.errors import Refusal
+from hydra_plugins.resumable_sweeper import died, folder_name, has_failed, tell
 
 
 class SlurmLauncher(submitit_launcher.SlurmLauncher):
@@ -192,12 +146,3 @@ def queued_jobs() -> set[str]:
         if done.returncode == 0:
             return set(done.stdout.split())
         time.sleep(10)  # the controller is busy or restarts: it knows the jobs when it is back
-
-
-def folder_name(overrides: Iterable[str]) -> str:
-    pairs = (override.partition("=") for override in overrides)
-    return next((value.strip("'") for key, _, value in pairs if key == "hydra.sweep.subdir"), "")
-
-
-def died(reason: str) -> JobReturn:
-    return JobReturn(status=JobStatus.FAILED, _return_value=RunFailed(reason))

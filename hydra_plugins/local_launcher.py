@@ -1,0 +1,140 @@
+"""A launcher for this machine that loses no sweep to one job.
+
+Hydra imports this file at every start: multiprocessing waits until it is needed.
+"""
+
+import json
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+import provenance
+from hydra_plugins.resumable_sweeper import died, folder_name, has_failed, tell
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+# Before a job needs it; the optimizers are what needs torch._dynamo.
+IMPORTED = ["script", "training", "datasets", "torchvision", "torch._dynamo"]
+
+
+class LocalLauncher(Launcher):
+    """`parallel` jobs at a time, each in a process, the machine's cores divided among them.
+
+    The processes are forked from one that has imported torch, so that a job starts at once. One
+    that is killed costs only itself. When the command ends, by Ctrl-C for instance, its jobs save
+    and end; when it is killed, they run on.
+    """
+
+    def __init__(self, parallel: int):
+        self.parallel = parallel
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        from multiprocessing.connection import wait
+
+        has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
+        cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
+        os.environ["PYTHONPATH"] = str(provenance.PROJECT)
+        os.environ["PYTHONSAFEPATH"] = "1"  # the current folder has no modules of ours
+        os.environ["SWEEP_COMMAND"] = json.dumps(sys.argv)
+        printed = Path(self.config.hydra.sweep.dir).absolute() / ".printed"
+        printed.mkdir(parents=True, exist_ok=True)
+        print(
+            f"{self.parallel} jobs at a time, in processes of their own; what each prints is in "
+            f"script.log in its folder under {self.config.hydra.sweep.dir}",
+            flush=True,
+        )
+        returns: dict[int, JobReturn] = {}
+        running: dict[Connection, tuple[int, BaseProcess, Path]] = {}
+        due = list(range(len(job_overrides)))
+        while due or running:
+            while due and len(running) < self.parallel:
+                number = due.pop(0)
+                overrides = list(job_overrides[number])
+                output = printed / f"{folder_name(overrides)}.txt"
+                answers, process = self._start(overrides, initial_job_idx + number, output)
+                running[answers] = number, process, output
+            for answers in wait(list(running)):
+                number, *job = running.pop(answers)
+                returns[number] = answer_of(*job, answers)
+                tell(folder_name(job_overrides[number]), returns[number])
+                if self.config.fail_fast and has_failed(returns[number]):
+                    due.clear()
+        return [returns[number] for number in sorted(returns)]
+
+    def _start(
+        self, overrides: list[str], number: int, output: Path
+    ) -> tuple["Connection", "BaseProcess"]:
+        """Start a job; its answer comes through the connection, which closes when it ends."""
+        import multiprocessing
+
+        import cloudpickle
+
+        # A Mac's libraries do not survive a fork: there each process imports torch by itself.
+        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            context.set_forkserver_preload(IMPORTED)
+        receiver, sender = context.Pipe(duplex=False)
+        job = cloudpickle.dumps((self, overrides, number, Singleton.get_state()))
+        process = context.Process(target=run_apart, args=(job, sender, output), daemon=True)
+        process.start()
+        sender.close()  # the job's own is now the only one
+        return receiver, process
+
+    def run(self, overrides: list[str], number: int, singletons: dict[type, Any]) -> JobReturn:
+        """The job, in its process."""
+        Singleton.set_state(singletons)
+        setup_globals()
+        loader = self.hydra_context.config_loader
+        config = loader.load_sweep_config(self.config, overrides)
+        with open_dict(config.hydra.job) as job:
+            job.id, job.num = str(number), number
+        return run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
+    """Run a job of the local launcher, out of reach of the command's terminal and its Ctrl-C."""
+    os.setsid()
+    with output.open("ab") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    launcher, *rest = pickle.loads(job)
+    answer = launcher.run(*rest)
+    with suppress(BrokenPipeError):  # nobody waits for it any more
+        answers.send_bytes(pickle.dumps(answer))
+
+
+def answer_of(process: "BaseProcess", output: Path, answers: "Connection") -> JobReturn:
+    try:
+        return pickle.loads(answers.recv_bytes())
+    except (EOFError, OSError):
+        process.join()
+        code = process.exitcode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        return died(f"the process ended without an answer, {how}; what it printed: {output}")
