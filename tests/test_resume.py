@@ -82,10 +82,7 @@ KILLS = [(model, seed) for seed in range(9) for model in ("linear", "mlp", "cnn"
 
 @pytest.mark.parametrize(
     ("model", "seed"),
-    [
-        pytest.param(*kill, marks=[pytest.mark.slow] if kill not in KILLS[1:4] else [])
-        for kill in KILLS
-    ],
+    [pytest.param(*kill, marks=[pytest.mark.slow] if kill != ("cnn", 0) else []) for kill in KILLS],
 )
 def test_a_run_that_was_killed_ends_as_if_it_never_was(script, tmp_path, undisturbed, model, seed):
     reference = undisturbed(model)
@@ -95,7 +92,14 @@ def test_a_run_that_was_killed_ends_as_if_it_never_was(script, tmp_path, undistu
     assert len(run_folders(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR2, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_saves_at_the_next_step_and_says_how_to_go_on(
     script, tmp_path, undisturbed, number
 ):
