@@ -50,7 +50,7 @@ def write(
     record.write_text(folder / "optimization_results.yaml", OmegaConf.to_yaml(content))
     print("\nBest" if len(names) == 1 else "\nPareto front: none of these is beaten in everything")
     for entry in entries:
-        values = ", ".join(f"{name} {value:.5g}" for name, value in entry["values"].items())
+        values = ", ".join(f"{name} {figure(value)}" for name, value in entry["values"].items())
         print(f"  trial {entry['trial']}: {values}\n    {entry['command']}")
     draw(folder, settings, space, trials)
 
@@ -92,12 +92,17 @@ def table(
     rows = []
     for trial in trials:
         run = results.read_one(folder / f"trial={trial.number}")
-        values = [f"{value:.5g}" for value in trial.values] or [""] * len(names)
+        values = list(map(figure, trial.values)) or [""] * len(names)
         cells = [short(trial.params.get(key, "")) for key in keys]
         status = "best" if trial in best else trial.status
         end = [status, str(run.get("epochs", "")), run.get("reason", "")]
         rows.append([str(trial.number), *values, *cells, *end])
     return head, rows
+
+
+def figure(value: float) -> str:
+    """Five digits; those of a count, like parameters, all."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.5g}"
 
 
 def short(value: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins import basic_launcher
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -104,6 +105,7 @@ class SearchSweeper(Sweeper):
 
     def _search(self) -> str | None:
         """Ask, launch, tell, until there are `n_trials`. Returns why it could not end, if so."""
+        basic_launcher.log.setLevel("WARNING")  # what it says of a job is said here
         self._wait_for_earlier_jobs()
         n_trials = self.settings.n_trials
         while True:
@@ -157,19 +159,17 @@ class SearchSweeper(Sweeper):
     def _tell(self, trial, folder: Path, answer: JobReturn | None) -> None:
         """Tell the backend, and the terminal, what came of a trial."""
         import search
+        from search_report import figure, short
 
         trial.status, trial.values = self._outcome(folder, answer)
         if trial.status == "finished" and not search.is_finite(trial.values):
             trial.status = "failed"
         self.backend.tell(trial)
         values = ", ".join(
-            f"{name} {value:.5g}"
+            f"{name} {figure(value)}"
             for name, value in zip(self.settings.objectives, trial.values, strict=False)
         )
-        params = ", ".join(
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in trial.params.items()
-        )
+        params = ", ".join(f"{key}={short(value)}" for key, value in trial.params.items())
         print(
             f"trial {trial.number} {trial.status}: {values or 'no value'}  ({params})", flush=True
         )
