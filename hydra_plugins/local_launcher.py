@@ -92,8 +92,7 @@ class LocalLauncher(Launcher):
 
         # A Mac's libraries do not survive a fork: there each process imports torch by itself.
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
-            context.set_forkserver_preload(IMPORTED)
+        context.set_forkserver_preload(IMPORTED)
         receiver, sender = context.Pipe(duplex=False)
         job = cloudpickle.dumps((self, overrides, number, Singleton.get_state()))
         process = context.Process(target=run_apart, args=(job, sender, output), daemon=True)
