@@ -5,7 +5,7 @@
 
 The practical's sweep (`sweep=practical`) at a tiny size, whole commands in alternation, medians;
 and how long `results.py` takes for a thousand finished run folders. The steps are of one image,
-which two threads do hardly faster than one, and so many that the start hardly counts.
+which gain least from a second thread, and so many that the start hardly counts.
 """
 
 import argparse

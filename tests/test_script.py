@@ -166,15 +166,23 @@ def test_missing_data_is_one_sentence_and_no_traceback(script, tmp_path, capfd, 
     assert "Traceback" not in output
 
 
-def test_starts_at_the_same_time_get_folders_of_their_own(tmp_path):
-    refused = [sys.executable, PROJECT / "script.py", "epochs=0"]  # in a folder, but at once
-
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["epochs=0"], 1),  # refused, in a folder of its own
+        pytest.param(["debug=smoke", "model=linear"], 0, marks=pytest.mark.slow),
+    ],
+)
+def test_starts_at_the_same_time_get_folders_of_their_own(tmp_path, data_dir, arguments, code):
     def start(_):
-        return subprocess.run(refused, cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, PROJECT / "script.py", *arguments],
+            cwd=tmp_path, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True,
+        )  # fmt: skip
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(start, range(3)))
-    assert all("epochs=0 is not allowed" in process.stdout for process in done), done
+    assert [process.returncode for process in done] == [code] * 3, done[0].stderr
     assert len(run_folders(tmp_path)) == 3
 
 

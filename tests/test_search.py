@@ -102,7 +102,7 @@ def test_several_objectives_give_the_pareto_front(function, tmp_path, capfd, bac
         "hydra.sweeper.objectives=[value,x]",
         "hydra.sweeper.directions=[maximize,minimize]",
     )
-    assert function(f"hydra/sweeper={backend}", *PLACE, "both=true", *objectives, trials(6)) == 0
+    assert function(f"hydra/sweeper={backend}", *PLACE, "both=true", *objectives, trials(7)) == 0
     found = yaml.safe_load((tmp_path / "found/optimization_results.yaml").read_text())
     front = {entry["trial"] for entry in found["best"]}
     points = {
