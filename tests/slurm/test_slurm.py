@@ -30,9 +30,12 @@ LONG = (
 def cluster(tmp_path_factory):
     if reason := what_is_missing():
         pytest.skip(reason)
-    started = Cluster(tmp_path_factory.mktemp("slurm"))
-    yield started
-    started.stop()
+    cluster = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture
