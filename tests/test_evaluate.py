@@ -17,6 +17,8 @@ from conftest import PROJECT, run_folders
 from omegaconf import OmegaConf
 from PIL import Image
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # they share a run: one worker makes it
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir) -> Path:
