@@ -114,6 +114,8 @@ ConfigStore.instance().__deepcopy__ = _itself
 
 def check(cfg: DictConfig) -> None:
     """Refuse values that no run can use. Raises ConfigError, before any data is read."""
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(f"{missing[0]}=??? is not allowed: it must have a value.")
     # Types again: +key=value adds what the schema does not know, a reference may lead to anything.
     typed(OmegaConf.to_container(cfg, resolve=True))
     for group in ("model", "optimizer", "scheduler", "dataset.source"):

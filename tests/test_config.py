@@ -120,6 +120,8 @@ REFUSALS = [
     (["shrink.share=1", "shrink.factor=0.01"], "shrink.factor=0.01 is not allowed.*at least 1/28"),
     (["model.hidden_sizes=[99999999999]"], "The memory is not enough"),
     (["model.hidden_sizes=[99999999999999999999]"], "model .models.MLP."),
+    (["checkpoint=???"], r"checkpoint=\?\?\? is not allowed: it must have a value"),
+    (["optimizer.lr=???"], "Missing mandatory value: optimizer.lr"),
     (["dataset.classes=[a,b]"], "dataset.classes=.*one name per class"),
     (["dataset.mean=[0,0,0]"], "dataset.mean=.*one value per channel"),
     # what only the classes themselves can refuse
@@ -235,6 +237,7 @@ OVERRIDES = st.one_of(
 @given(OVERRIDES)
 @example("dataset.mean=${epochs}")
 @example("+x=1")
+@example("checkpoint=???")
 def test_random_overrides_never_end_in_a_traceback(override):
     try:
         cfg = composed(override)

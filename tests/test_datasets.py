@@ -116,12 +116,20 @@ def test_what_a_killed_process_left_half_unpacked_is_unpacked_again(tmp_path):
 
 
 LOAD = """
+import multiprocessing
 import sys
 from pathlib import Path
 import datasets
 from test_datasets import FACTS, Offline
 source = type("Packed", (Offline,), {"resources": eval(sys.argv[2])})
-print(datasets.load(source, Path(sys.argv[1]), FACTS)[2])
+def load():
+    print(datasets.load(source, Path(sys.argv[1]), FACTS)[2], flush=True)
+processes = [multiprocessing.get_context("fork").Process(target=load) for _ in range(3)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+print([process.exitcode for process in processes])
 """
 
 
@@ -129,13 +137,8 @@ def test_processes_that_unpack_at_once_read_the_same(tmp_path):
     source = packed(tmp_path)
     command = [sys.executable, "-c", LOAD, str(tmp_path), repr(source.resources)]
     environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"}
-    processes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    outputs = {process.communicate()[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert outputs == {datasets.load(source, tmp_path, FACTS)[2] + "\n"}
+    output = subprocess.check_output(command, env=environment, text=True)
+    assert output.splitlines() == [datasets.load(source, tmp_path, FACTS)[2]] * 3 + ["[0, 0, 0]"]
 
 
 def test_a_data_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch):
