@@ -1,15 +1,17 @@
 """Small data files that go through the real loading code, and the real command in this process."""
 
+import copy
 import os
 import runpy
 import struct
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy
 import pytest
+from hydra import compose, initialize_config_dir
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Tests run side by side, one on each core. Sums depend on the threads: killed runs are compared.
@@ -43,24 +45,34 @@ def data_dir(tmp_path_factory) -> Path:
     return root
 
 
+@cache
+def _composed(*overrides: str):
+    with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def composed(*overrides: str):
+    """The config that a command line gives, a copy for the test to change."""
+    return copy.deepcopy(_composed(*overrides))
+
+
+def call_with(monkeypatch: pytest.MonkeyPatch, file: str, *arguments: str) -> int:
+    """Call an entry point as `python FILE ARGUMENTS` would, in this process (one torch import);
+    returns its exit code."""
+    monkeypatch.setattr(sys, "argv", [file, *arguments])
+    try:
+        runpy.run_path(str(PROJECT / file), run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
 @pytest.fixture
 def call(tmp_path, monkeypatch, data_dir):
-    """Call an entry point as `python FILE ARGUMENTS` would, in this process (one torch import).
-
-    Returns its exit code; runs land in `tmp_path`.
-    """
+    """Call an entry point whose runs land in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(data_dir))
-
-    def run(file: str, *arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", [file, *arguments])
-        try:
-            runpy.run_path(str(PROJECT / file), run_name="__main__")
-        except SystemExit as end:
-            return end.code or 0
-        return 0
-
-    return run
+    return partial(call_with, monkeypatch)
 
 
 @pytest.fixture

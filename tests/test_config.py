@@ -8,8 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, run_folders
-from hydra import compose, initialize_config_dir
+from conftest import PROJECT, composed, run_folders
 from hydra.utils import instantiate
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -20,11 +19,6 @@ from config.errors import explain
 
 def options(group: str) -> list[str]:
     return sorted(path.stem for path in (PROJECT / "config" / group).glob("*.yaml"))
-
-
-def composed(*overrides: str):
-    with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
 
 
 FOLDERS = {path.name for path in (PROJECT / "config").iterdir() if path.is_dir()}

@@ -5,15 +5,13 @@ import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, run_folders
+from conftest import PROJECT, call_with, run_folders
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -24,10 +22,10 @@ pytestmark = pytest.mark.xdist_group("evaluate")  # they share a run: one worker
 def trained(tmp_path_factory, data_dir) -> Path:
     """A finished run of the default model, made once."""
     folder = tmp_path_factory.mktemp("trained")
-    subprocess.run(
-        [sys.executable, PROJECT / "script.py", "epochs=4", "batch_size=32"],
-        cwd=folder, check=True, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True,
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DATA_DIR", str(data_dir))
+        assert call_with(patch, "script.py", "epochs=4", "batch_size=32") == 0
     (run,) = run_folders(folder)
     return run
 

@@ -1,9 +1,8 @@
 import math
 
+import conftest
 import pytest
 import torch
-from conftest import PROJECT
-from hydra import compose, initialize_config_dir
 from torch import nn
 
 import data
@@ -14,8 +13,7 @@ from state import State
 
 
 def composed(*overrides: str):
-    with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
-        cfg = compose("config", overrides=["dataset=digits", "debug=overfit", *overrides])
+    cfg = conftest.composed("dataset=digits", "debug=overfit", *overrides)
     cfg.device, cfg.precision, cfg.total_steps = "cpu", "fp32", 100
     return cfg
 
