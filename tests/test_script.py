@@ -167,22 +167,26 @@ def test_missing_data_is_one_sentence_and_no_traceback(script, tmp_path, capfd, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
+    ("arguments", "code", "said"),
     [
-        (["epochs=0"], 1),  # refused, in a folder of its own
-        pytest.param(["debug=smoke", "model=linear"], 0, marks=pytest.mark.slow),
+        (["epochs=0"], 1, "epochs=0 is not allowed"),  # refused, in a folder of its own
+        pytest.param(["debug=smoke", "model=linear"], 0, "finished: ", marks=pytest.mark.slow),
     ],
 )
-def test_starts_at_the_same_time_get_folders_of_their_own(tmp_path, data_dir, arguments, code):
+def test_starts_at_the_same_time_get_folders_of_their_own(
+    tmp_path, data_dir, arguments, code, said
+):
     def start(_):
         return subprocess.run(
             [sys.executable, PROJECT / "script.py", *arguments],
-            cwd=tmp_path, env=os.environ | {"DATA_DIR": str(data_dir)}, capture_output=True,
+            cwd=tmp_path, env=os.environ | {"DATA_DIR": str(data_dir)},
+            capture_output=True, text=True,
         )  # fmt: skip
 
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(start, range(3)))
     assert [process.returncode for process in done] == [code] * 3, done[0].stderr
+    assert all(said in process.stdout for process in done), done
     assert len(run_folders(tmp_path)) == 3
 
 
