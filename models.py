@@ -61,10 +61,13 @@ class FCNN(nn.Module):
     learns what pooling would fix (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the
     others, with a kernel of 3, are added to their input (He et al. 2015,
     https://arxiv.org/abs/1512.03385). Global average pooling and one linear classifier follow, so
-    the number of weights does not depend on `image_size`: it is accepted because all models share
-    it.
+    the number of weights does not depend on `image_size`.
 
-    Raises ValueError for a size that is not positive, or lists of different length.
+    `padding` is what the first blocks do at the border: "same" adds zeros, for any H and W; "valid"
+    adds none, and each stage sees a smaller image, down to the size of its kernel.
+
+    Raises ValueError for a size that is not positive, lists of different length, an unknown
+    padding, or an `image_size` of which "valid" leaves nothing.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class FCNN(nn.Module):
         widths: Sequence[int],
         depths: Sequence[int],
         kernel_sizes: Sequence[int],
+        padding: str = "same",
     ):
         super().__init__()
         _check_positive(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
@@ -84,10 +88,15 @@ class FCNN(nn.Module):
                 f"widths={widths}, depths={depths} and kernel_sizes={kernel_sizes} "
                 "must have one entry per stage."
             )
+        if padding not in ("same", "valid"):
+            raise ValueError(f"padding={padding!r} is unknown: use 'same' or 'valid'.")
+        if padding == "valid":
+            _check_large_enough(image_size, kernel_sizes)
         blocks: list[nn.Module] = []
         channels = in_channels
         for width, depth, kernel_size in zip(widths, depths, kernel_sizes, strict=True):
-            blocks.append(ConvBlock(channels, width, kernel_size, stride=2))
+            border = kernel_size // 2 if padding == "same" else 0
+            blocks.append(ConvBlock(channels, width, kernel_size, stride=2, padding=border))
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
         self.blocks = nn.Sequential(*blocks)
@@ -101,12 +110,17 @@ class FCNN(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, batch norm and ReLU, added to the input where the shape stays the same."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+    ):
         super().__init__()
         # The norm that follows would subtract a bias again.
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.residual = stride == 1 and in_channels == out_channels
 
@@ -215,6 +229,18 @@ def _check_positive(**sizes: int | Sequence[int]) -> None:
         values = list(value) if isinstance(value, Sequence) else [value]
         if not all(isinstance(size, int) and size >= 1 for size in values):
             raise ValueError(f"{name}={value}: every size must be a whole number of at least 1.")
+
+
+def _check_large_enough(image_size: int, kernel_sizes: Sequence[int]) -> None:
+    size = image_size
+    for kernel_size in kernel_sizes:
+        if size < kernel_size:
+            raise ValueError(
+                f"padding='valid' with kernel_sizes={list(kernel_sizes)} leaves {size} × {size} of "
+                f"image_size={image_size} to a kernel of {kernel_size}: use smaller kernels, fewer "
+                "stages or padding='same'."
+            )
+        size = (size - kernel_size) // 2 + 1
 
 
 def _check_dropout(dropout: float) -> None:

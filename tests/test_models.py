@@ -4,7 +4,7 @@ import torch
 import models
 
 FACTS = {"in_channels": 3, "image_size": 12, "num_classes": 7}
-FCNN = {"widths": [4, 8], "depths": [1, 2], "kernel_sizes": [5, 3]}
+FCNN = {"widths": [4, 8], "depths": [1, 2], "kernel_sizes": [5, 3], "padding": "same"}
 VIT = {
     "patch_size": 4,
     "dim": 16,
@@ -21,6 +21,7 @@ def every_model():
         models.Linear(**FACTS),
         models.MLP(**FACTS, hidden_sizes=[8, 9], dropout=0.1),
         models.FCNN(**FACTS, **FCNN),
+        models.FCNN(**FACTS, **FCNN | {"padding": "valid"}),
         models.ViT(**FACTS, **VIT),
         models.ViT(**FACTS, **VIT | {"pooling": "cls"}),
     ]
@@ -38,6 +39,20 @@ def test_logits_have_one_column_per_class_and_every_weight_a_gradient(model):
 def test_fcnn_takes_any_image_size_with_the_same_weights(size):
     model = models.FCNN(**FACTS, **FCNN).eval()
     assert model(torch.randn(2, 3, size, size + 1)).shape == (2, 7)
+
+
+def test_fcnn_without_padding_ends_where_its_kernels_fit():
+    valid = {"padding": "valid", "depths": [1, 1]}
+    model = models.FCNN(**FACTS | {"image_size": 9}, **FCNN | valid).eval()
+    assert model.blocks(torch.randn(2, 3, 9, 9)).shape == (2, 8, 1, 1)
+    sentence = r"kernel_sizes=\[5, 3\] leaves 2 × 2 of image_size=8 to a kernel of 3: use smaller"
+    with pytest.raises(ValueError, match=sentence):
+        models.FCNN(**FACTS | {"image_size": 8}, **FCNN | valid)
+
+
+def test_fcnn_refuses_an_unknown_padding():
+    with pytest.raises(ValueError, match="padding='full' is unknown: use 'same' or 'valid'"):
+        models.FCNN(**FACTS, **FCNN | {"padding": "full"})
 
 
 def test_fcnn_has_no_pooling_layer_and_no_hidden_linear_layer():
