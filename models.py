@@ -95,7 +95,7 @@ class FCNN(nn.Module):
         blocks: list[nn.Module] = []
         channels = in_channels
         for width, depth, kernel_size in zip(widths, depths, kernel_sizes, strict=True):
-            border = kernel_size // 2 if padding == "same" else 0
+            border = (kernel_size - 1) // 2 if padding == "same" else 0
             blocks.append(ConvBlock(channels, width, kernel_size, stride=2, padding=border))
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
