@@ -41,6 +41,12 @@ def test_fcnn_takes_any_image_size_with_the_same_weights(size):
     assert model(torch.randn(2, 3, size, size + 1)).shape == (2, 7)
 
 
+@pytest.mark.parametrize("kernel_sizes", [[5, 3], [4, 2]])
+def test_a_stage_halves_the_image_whatever_its_kernel(kernel_sizes):
+    model = models.FCNN(**FACTS, **FCNN | {"kernel_sizes": kernel_sizes}).eval()
+    assert model.blocks(torch.randn(2, 3, 12, 12)).shape == (2, 8, 3, 3)
+
+
 def test_fcnn_without_padding_ends_where_its_kernels_fit():
     valid = {"padding": "valid", "depths": [1, 1]}
     model = models.FCNN(**FACTS | {"image_size": 9}, **FCNN | valid).eval()
