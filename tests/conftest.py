@@ -3,6 +3,7 @@
 import copy
 import os
 import runpy
+import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from hydra import compose, initialize_config_dir
 PROJECT = Path(__file__).resolve().parent.parent
 # Tests run side by side, one on each core. Sums depend on the threads: killed runs are compared.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A command that a shell runs in the background ignores Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write_idx(path: Path, array: numpy.ndarray) -> None:
