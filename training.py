@@ -125,8 +125,8 @@ def small_epochs(cfg: DictConfig) -> int:
 
 
 def skip_easy(cfg: DictConfig, epoch: int) -> float:
-    """Whether and what an epoch skips: the last eighth of the epochs shows all images again."""
-    return cfg.skip_easy if epoch < cfg.epochs - cfg.epochs // 8 else 0.0
+    """Whether and what an epoch skips: the last sixteenth of the epochs shows all images again."""
+    return cfg.skip_easy if epoch < cfg.epochs - cfg.epochs // 16 else 0.0
 
 
 def count_steps(cfg: DictConfig, images: int) -> list[int]:

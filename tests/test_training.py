@@ -46,6 +46,11 @@ def test_the_mean_loss_is_that_of_the_batches():
     assert training.train_epoch(state, images, cfg) == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_the_last_sixteenth_of_the_epochs_shows_all_images():
+    cfg = composed("model=linear", "skip_easy=0.5", "epochs=36", "batch_size=16")
+    assert training.count_steps(cfg, 64) == [3] * 34 + [4] * 2
+
+
 def test_one_step_of_sgd_is_the_gradient_times_the_learning_rate():
     cfg = composed(
         "model=linear", "optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false",
