@@ -63,11 +63,12 @@ class FCNN(nn.Module):
     https://arxiv.org/abs/1512.03385). Global average pooling and one linear classifier follow, so
     the number of weights does not depend on `image_size`.
 
-    `padding` is what the first blocks do at the border: "same" adds zeros, for any H and W; "valid"
-    adds none, and each stage sees a smaller image, down to the size of its kernel.
+    `padding` is what the first blocks do at the border: "same" adds zeros, for any H and W where
+    the kernel is odd; an even one halves downwards, from 2 on. "valid" adds none, and each stage
+    sees a smaller image, down to the size of its kernel.
 
     Raises ValueError for a size that is not positive, lists of different length, an unknown
-    padding, or an `image_size` of which "valid" leaves nothing.
+    padding, or an `image_size` of which a stage finds nothing left.
     """
 
     def __init__(
@@ -90,12 +91,12 @@ class FCNN(nn.Module):
             )
         if padding not in ("same", "valid"):
             raise ValueError(f"padding={padding!r} is unknown: use 'same' or 'valid'.")
-        if padding == "valid":
-            _check_large_enough(image_size, kernel_sizes)
+        borders = [(size - 1) // 2 if padding == "same" else 0 for size in kernel_sizes]
+        _check_large_enough(image_size, kernel_sizes, borders)
         blocks: list[nn.Module] = []
         channels = in_channels
-        for width, depth, kernel_size in zip(widths, depths, kernel_sizes, strict=True):
-            border = (kernel_size - 1) // 2 if padding == "same" else 0
+        stages = zip(widths, depths, kernel_sizes, borders, strict=True)
+        for width, depth, kernel_size, border in stages:
             blocks.append(ConvBlock(channels, width, kernel_size, stride=2, padding=border))
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
@@ -231,16 +232,18 @@ def _check_positive(**sizes: int | Sequence[int]) -> None:
             raise ValueError(f"{name}={value}: every size must be a whole number of at least 1.")
 
 
-def _check_large_enough(image_size: int, kernel_sizes: Sequence[int]) -> None:
+def _check_large_enough(
+    image_size: int, kernel_sizes: Sequence[int], borders: Sequence[int]
+) -> None:
     size = image_size
-    for kernel_size in kernel_sizes:
-        if size < kernel_size:
+    for kernel_size, border in zip(kernel_sizes, borders, strict=True):
+        if size + 2 * border < kernel_size:
             raise ValueError(
-                f"padding='valid' with kernel_sizes={list(kernel_sizes)} leaves {size} × {size} of "
-                f"image_size={image_size} to a kernel of {kernel_size}: use smaller kernels, fewer "
-                "stages or padding='same'."
+                f"kernel_sizes={list(kernel_sizes)} leaves {size} × {size} of image_size="
+                f"{image_size} to a kernel of {kernel_size}: use fewer stages, smaller kernels, or "
+                "odd ones with padding='same'."
             )
-        size = (size - kernel_size) // 2 + 1
+        size = (size + 2 * border - kernel_size) // 2 + 1
 
 
 def _check_dropout(dropout: float) -> None:

@@ -51,9 +51,18 @@ def test_fcnn_without_padding_ends_where_its_kernels_fit():
     valid = {"padding": "valid", "depths": [1, 1]}
     model = models.FCNN(**FACTS | {"image_size": 9}, **FCNN | valid).eval()
     assert model.blocks(torch.randn(2, 3, 9, 9)).shape == (2, 8, 1, 1)
-    sentence = r"kernel_sizes=\[5, 3\] leaves 2 × 2 of image_size=8 to a kernel of 3: use smaller"
+    sentence = r"kernel_sizes=\[5, 3\] leaves 2 × 2 of image_size=8 to a kernel of 3: use fewer"
     with pytest.raises(ValueError, match=sentence):
         models.FCNN(**FACTS | {"image_size": 8}, **FCNN | valid)
+
+
+def test_fcnn_with_an_even_kernel_needs_two_pixels_to_halve():
+    even = {"kernel_sizes": [5, 2]}
+    model = models.FCNN(**FACTS | {"image_size": 3}, **FCNN | even).eval()
+    assert model.blocks(torch.randn(2, 3, 3, 3)).shape == (2, 8, 1, 1)
+    sentence = r"kernel_sizes=\[5, 2\] leaves 1 × 1 of image_size=2 to a kernel of 2: use fewer"
+    with pytest.raises(ValueError, match=sentence):
+        models.FCNN(**FACTS | {"image_size": 2}, **FCNN | even)
 
 
 def test_fcnn_refuses_an_unknown_padding():
