@@ -45,13 +45,15 @@ def build_model(cfg: DictConfig) -> nn.Module:
     if small_epochs(cfg):
         side = cfg.dataset.image_size
         image = torch.zeros(1, cfg.dataset.in_channels, side, side, device=cfg.device)
+        small = data.resized(image, cfg.shrink.factor)
         try:
             with torch.inference_mode():
-                model.eval()(data.resized(image, cfg.shrink.factor))
+                model.eval()(small)
         except RuntimeError as error:
             raise ConfigError(
-                f"shrink.share={cfg.shrink.share} is for models of any image size: "
-                f"{cfg.model._target_} takes {side} × {side} pixels alone. Leave shrink out."
+                f"shrink.share={cfg.shrink.share} trains on smaller images first: "
+                f"{cfg.model._target_}, built for {side} × {side} pixels, cannot take "
+                f"{small.shape[2]} × {small.shape[3]}. Set shrink.share=0."
             ) from error
     return model
 

@@ -121,8 +121,16 @@ REFUSALS = [
     # what only the classes themselves can refuse
     (["model=vit", "model.patch_size=5"], "patch_size=5 does not divide image_size=28"),
     (["model=vit", "model.num_heads=7"], "num_heads=7 does not divide dim="),
-    (["shrink.share=0.5"], "shrink.share=0.5 is for models of any image size: models.MLP takes 28"),
-    (["model=vit", "shrink.share=0.5"], "models.ViT takes 28 × 28 pixels alone"),
+    (
+        ["shrink.share=0.5"],
+        "shrink.share=0.5 trains on smaller images first: models.MLP, built for 28 × 28 pixels, "
+        "cannot take 20 × 20. Set shrink.share=0.",
+    ),
+    (["model=vit", "shrink.share=0.5"], "models.ViT, built for 28 × 28.* cannot take 20 × 20"),
+    (
+        ["model=cnn", "dataset=digits", "model.kernel_sizes=[5,2,2]"],
+        "models.FCNN, built for 8 × 8 pixels, cannot take 6 × 6",
+    ),
     (["model.hidden_sizes=[0]"], r"hidden_sizes=\[0\]: every size"),
     (["model.hidden_sizes=abc"], "hidden_sizes=abc"),
     (["+model.width=3"], "model.width is not an argument of models.MLP"),
