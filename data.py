@@ -1,7 +1,7 @@
-"""Image data as tensors in memory: split by seed, batched by index, augmented where they lie.
+"""What a model sees: images as tensors, the split, and the batches of every epoch.
 
-A small data set fits in memory whole, so no file is opened, no picture decoded and no worker
-started while a model trains: a batch is an index into a uint8 tensor that is already on the device.
+A dataset fits in memory, so no file is read while a model trains: a batch is an index into a uint8
+tensor that is already on the device.
 """
 
 import functools
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.errors import ConfigError
+from lab.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images and their labels on one device: uint8 `(N, C, H, W)` and int64 `(N,)`.
 
-    `mean` and `std` have one value per channel, on the scale where black is 0 and white is 1.
+    `mean` and `std` have one value per channel, on a scale where black is 0 and white is 1.
     """
 
     images: Tensor
@@ -42,7 +42,7 @@ class ImageSet:
         return (self.images * scale).add_(offset)
 
 
-@functools.cache  # a step must not wait for numbers on their way to the device
+@functools.cache  # so that no step waits for these numbers to reach the device
 def _scale_and_offset(
     mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -51,121 +51,170 @@ def _scale_and_offset(
     return 1 / (255 * stds), -means / stds
 
 
+def split(image_set: ImageSet, val_size: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Training and validation images, drawn by `seed` without overlap.
+
+    `val_size` is a fraction below 1 or a number of images. At 0, validation is on the training
+    images, which shows that a model learns, not that it generalises. Raises ConfigError if either
+    part would be empty.
+    """
+    if val_size == 0:
+        return image_set, image_set
+    available = len(image_set)
+    count = round(val_size * available) if val_size < 1 else int(val_size)
+    if not 1 <= count < available:
+        raise ConfigError(
+            f"val_size={val_size:g} takes {count} of the {available} training images: at least "
+            "one must be left on either side. Give a fraction below 1 or a smaller number."
+        )
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    return image_set[order[count:]], image_set[order[:count]]
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes that leave the class of an image as it is; none at `shift=0, mirror=False`.
+    """Random changes that keep the class of an image; none with `shift=0, mirror=False`.
 
-    `shift` is the largest move in pixels, drawn per image and axis, black coming in at the border.
+    `shift` is the largest move in pixels, drawn per image and axis, with black at the border.
     `mirror` flips half of the images left to right in one epoch and the other half in the next,
-    which teaches more than chance does (Jordan 2024, https://arxiv.org/abs/2404.00498).
+    which works better than chance (Jordan 2024, https://arxiv.org/abs/2404.00498).
     """
 
     shift: int = 0
     mirror: bool = False
 
-
-def num_batches(images: int, batch_size: int) -> int:
-    """Batches in an epoch. The images left over wait for the next epoch, whose order differs."""
-    return max(1, images // batch_size)
-
-
-def epoch_size(images: int, skip_easy: float) -> int:
-    """Images in an epoch: half of the share `skip_easy` sits out."""
-    return images - int(skip_easy * images) // 2
+    def views(self, images: Tensor) -> list[Tensor]:
+        """What to average a prediction over: a model trained on mirror images is shown both."""
+        return [images, images.flip(3)] if self.mirror else [images]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every random choice of an epoch: which images, in which order, and what is done to each."""
+class Shrink:
+    """Progressive resizing: the first `share` of the epochs sees images of `factor` their side,
+    which costs less and is as accurate (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+    """
 
-    order: Tensor  # int64 (n,), indices of the images
-    weights: Tensor  # float32 (n,), how much each counts in the loss
-    moves: Tensor  # int64 (2, n), pixels of shift
+    share: float = 0.0
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """What each epoch shows of the training images, and how.
+
+    Of the share `skip_easy` of the images, those whose loss was lowest, an epoch skips one half and
+    counts the other double, which leaves the expected gradient unchanged (InfoBatch: Qin et al.
+    2024, https://arxiv.org/abs/2303.04947). The last sixteenth of the epochs shows all images.
+    """
+
+    epochs: int
+    batch_size: int
+    seed: int
+    augmentation: Augmentation = Augmentation()
+    shrink: Shrink = Shrink()
+    skip_easy: float = 0.0
+
+    @property
+    def small_epochs(self) -> int:
+        """The number of epochs, counted from the first, that show smaller images."""
+        return int(self.shrink.share * self.epochs)
+
+    def check(self, model: nn.Module, in_channels: int, image_size: int) -> None:
+        """Raises ConfigError for a model that does not accept the smaller images."""
+        small = round(image_size * self.shrink.factor) if self.small_epochs else image_size
+        try:
+            with torch.inference_mode():
+                model.eval()(torch.zeros(1, in_channels, small, small))
+        except RuntimeError as error:
+            name = f"{type(model).__module__}.{type(model).__name__}"
+            raise ConfigError(
+                f"shrink.share={self.shrink.share} trains on smaller images first: {name}, built "
+                f"for {image_size} × {image_size} pixels, cannot take {small} × {small}. "
+                "Set shrink.share=0."
+            ) from error
+
+    def steps(self, num_images: int) -> list[int]:
+        """The number of batches in each epoch over `num_images` training images."""
+        easy = [int(self._skip_share(epoch) * num_images) for epoch in range(self.epochs)]
+        return [num_batches(num_images - count // 2, self.batch_size) for count in easy]
+
+    def epoch(self, number: int, train_set: ImageSet, image_losses: Tensor, start: int) -> "Epoch":
+        """Epoch `number`, counted from 0, from batch `start` on.
+
+        It follows from the seed, its number and `image_losses` `(N,)`, so a resumed epoch has the
+        same batches as one that was not interrupted.
+        """
+        count, generator = len(train_set), torch.Generator()
+        mirrored_first = torch.rand(count, generator=generator.manual_seed(self.seed)) < 0.5
+        generator.manual_seed(self.seed * 2**20 + number)
+        order = torch.randperm(count, generator=generator)
+        easy = torch.zeros(count, dtype=torch.bool)
+        if share := self._skip_share(number):  # sorting takes as long as several small steps
+            easy[image_losses.cpu().argsort(stable=True)[: int(share * count)]] = True
+        positions = easy[order].nonzero().squeeze(1)
+        shown = torch.ones(count, dtype=torch.bool)
+        shown[positions[: len(positions) // 2]] = False  # a random half of the easy ones
+        order = order[shown]
+        limit = self.augmentation.shift
+        moves = torch.randint(2 * limit + 1, (2, len(order)), generator=generator)
+        mirrored = mirrored_first.logical_xor(torch.tensor(number % 2 == 1))[order]
+        drawn = (
+            part.to(image_losses.device) for part in (order, 1.0 + easy[order], moves, mirrored)
+        )
+        return Epoch(self, number, start, train_set, *drawn)
+
+    def _skip_share(self, number: int) -> float:
+        return self.skip_easy if number < self.epochs - self.epochs // 16 else 0.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, labels, int64 `(B,)`,
+    and weights, float32 `(B,)`, by which the images count in the loss."""
+
+    curriculum: Curriculum
+    number: int
+    start: int  # the first batch to show
+    train_set: ImageSet
+    order: Tensor  # int64 (n,), indices into train_set
+    weights: Tensor  # float32 (n,)
+    moves: Tensor  # int64 (2, n), pixels of shift per axis, `shift` being none
     mirrored: Tensor  # bool (n,)
 
+    def __len__(self) -> int:
+        return num_batches(len(self.order), self.curriculum.batch_size)
 
-def plan_epoch(
-    losses: Tensor, skip_easy: float, augmentation: Augmentation, seed: int, epoch: int
-) -> Plan:
-    """Draw an epoch from `seed` and its number, and from what the model finds hard.
-
-    `losses` `(N,)` are the images' own, from when each was last trained on. Of the share
-    `skip_easy` with the lowest, half sits out this time and the other half counts double, so that
-    the gradient stays the same on average: InfoBatch, Qin et al. 2024,
-    https://arxiv.org/abs/2303.04947.
-    """
-    generator = torch.Generator()
-    count, device = len(losses), losses.device
-    mirrored_first = torch.rand(count, generator=generator.manual_seed(seed)) < 0.5
-    generator.manual_seed(seed * 2**20 + epoch)
-    order = torch.randperm(count, generator=generator)
-    easy = torch.zeros(count, dtype=torch.bool)
-    if skip_easy:  # sorting takes as long as several steps of a small model
-        easy[losses.cpu().argsort(stable=True)[: int(skip_easy * count)]] = True
-    of_easy = easy[order].nonzero().squeeze(1)
-    stays = torch.ones(count, dtype=torch.bool)
-    stays[of_easy[: len(of_easy) // 2]] = False  # chance, since the order is
-    order = order[stays]
-    moves = torch.randint(2 * augmentation.shift + 1, (2, len(order)), generator=generator)
-    mirrored = mirrored_first.logical_xor(torch.tensor(epoch % 2 == 1))[order]
-    return Plan(*(part.to(device) for part in (order, 1.0 + easy[order], moves, mirrored)))
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        size, augmentation = self.curriculum.batch_size, self.curriculum.augmentation
+        for i in range(self.start, len(self)):
+            part = slice(i * size, (i + 1) * size)
+            batch = self.train_set[self.order[part]]
+            images = batch.images
+            if augmentation.shift:
+                images = shifted(images, self.moves[:, part], augmentation.shift)
+            if augmentation.mirror:
+                flip = self.mirrored[part, None, None, None]
+                images = torch.where(flip, images.flip(3), images)
+            images = replace(batch, images=images).normalised()
+            if self.number < self.curriculum.small_epochs:
+                images = resized(images, self.curriculum.shrink.factor)
+            yield images, batch.labels, self.weights[part]
 
 
-def batches(
-    images: ImageSet, plan: Plan, batch_size: int, augmentation: Augmentation, start: int = 0
-) -> Iterator[tuple[ImageSet, Tensor]]:
-    """The augmented batches of an epoch from batch `start` on, and the weights `(B,)` of each.
-
-    Batch number i is the same whether the epoch ran through or was taken up again at i.
-    """
-    for i in range(start, num_batches(len(plan.order), batch_size)):
-        part = slice(i * batch_size, (i + 1) * batch_size)
-        batch = images[plan.order[part]]
-        if augmentation.shift:
-            moved = shift(batch.images, plan.moves[:, part], augmentation.shift)
-            batch = replace(batch, images=moved)
-        if augmentation.mirror:
-            flip = plan.mirrored[part, None, None, None]
-            batch = replace(batch, images=torch.where(flip, batch.images.flip(3), batch.images))
-        yield batch, plan.weights[part]
+def num_batches(num_images: int, batch_size: int) -> int:
+    """The number of whole batches in an epoch, at least one. Each epoch drops other images."""
+    return max(1, num_images // batch_size)
 
 
-def shift(images: Tensor, moves: Tensor, limit: int) -> Tensor:
-    """Images `(B, C, H, W)` moved by `moves` `(2, B)`, 0 … 2·limit, where `limit` is no move."""
+def shifted(images: Tensor, moves: Tensor, limit: int) -> Tensor:
+    """Move images `(B, C, H, W)` by `moves` `(2, B)`, each 0 … 2·limit; `limit` is no move."""
     height, width = images.shape[2:]
     padded = F.pad(images, (limit, limit, limit, limit))
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, moves, moves, H, W), a view
     return windows[torch.arange(len(images), device=images.device), :, moves[0], moves[1]]
 
 
-def resized(pixels: Tensor, factor: float) -> Tensor:
-    """`(B, C, H, W)` with sides of `factor` times the length. Training on small images first and on
-    whole ones last costs less and ends as well: Touvron et al. 2019, https://arxiv.org/abs/1906.06423.
-    """
-    size = [round(side * factor) for side in pixels.shape[2:]]
-    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-
-
-def split(images: ImageSet, val_size: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Training and validation images, drawn without overlap by `seed`.
-
-    `val_size` below 1 is a fraction, from 1 on a number of images. At 0 the training images are
-    validated on: it tells that a model can learn, never that it generalises.
-    """
-    if val_size == 0:
-        return images, images
-    count = val_count(len(images), val_size)
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    order = order.to(images.images.device)
-    return images[order[count:]], images[order[:count]]
-
-
-def val_count(available: int, val_size: float) -> int:
-    """Validation images out of `available`. Raises ConfigError where either part would be empty."""
-    count = round(val_size * available) if val_size < 1 else int(val_size)
-    if count >= available or (val_size and count < 1):
-        raise ConfigError(
-            f"val_size={val_size:g} takes {count} of the {available} training images: "
-            "at least one must be left on either side. Give a fraction below 1 or a smaller number."
-        )
-    return count
+def resized(images: Tensor, factor: float) -> Tensor:
+    """Images `(B, C, H, W)` with sides of `factor` times the length."""
+    size = [round(side * factor) for side in images.shape[2:]]
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)

@@ -1,8 +1,8 @@
 """Image classifiers: Linear, MLP, FCNN, ViT.
 
-Every model is a plain `nn.Module` whose constructor takes the same three facts of the data, by
-keyword: `in_channels`, `image_size` (pixels, images are square) and `num_classes`. Everything else
-is its own and stands in `config/model/`. All map images `(B, C, H, W)` to `(B, num_classes)`.
+Each is a plain `nn.Module` that maps normalised images `(B, C, H, W)` to logits `(B, num_classes)`.
+Its constructor takes three facts of the dataset by keyword: `in_channels`, `image_size` (pixels;
+images are square) and `num_classes`. Its other arguments are set in `config/model/`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lab import check
 
 
 class Linear(nn.Module):
@@ -25,7 +27,7 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Fully-connected layers with ReLU and dropout. `(B, C, H, W) → (B, num_classes)`.
+    """Fully connected layers with ReLU and dropout. `(B, C, H, W) → (B, num_classes)`.
 
     Raises ValueError for a width that is not positive or a dropout outside [0, 1).
     """
@@ -40,8 +42,8 @@ class MLP(nn.Module):
         dropout: float,
     ):
         super().__init__()
-        _check_positive(hidden_sizes=hidden_sizes)
-        _check_dropout(dropout)
+        check.positive(hidden_sizes=hidden_sizes)
+        check.dropout(dropout)
         sizes = [in_channels * image_size**2, *hidden_sizes]
         layers: list[nn.Module] = []
         for size_in, size_out in pairwise(sizes):
@@ -56,19 +58,17 @@ class MLP(nn.Module):
 class FCNN(nn.Module):
     """Fully convolutional network. `(B, C, H, W) → (B, num_classes)` for any H and W.
 
-    Stage i is `depths[i]` blocks of convolution, batch norm and ReLU with `widths[i]` channels.
-    The first block, with a kernel of `kernel_sizes[i]`, halves the image by a stride of 2, which
-    learns what pooling would fix (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the
-    others, with a kernel of 3, are added to their input (He et al. 2015,
-    https://arxiv.org/abs/1512.03385). Global average pooling and one linear classifier follow, so
-    the number of weights does not depend on `image_size`.
+    Stage i is `depths[i]` blocks of convolution, batch norm and ReLU with `widths[i]` channels. Its
+    first block, with a kernel of `kernel_sizes[i]`, halves the image by a stride of 2 instead of
+    pooling (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the others, with a kernel
+    of 3, are residual (He et al. 2015, https://arxiv.org/abs/1512.03385). Global average pooling
+    and a linear classifier follow, so the number of weights does not depend on `image_size`.
 
-    `padding` is what the first blocks do at the border: "same" adds zeros, for any H and W where
-    the kernel is odd; an even one halves downwards, from 2 on. "valid" adds none, and each stage
-    sees a smaller image, down to the size of its kernel.
+    With `padding="same"` the first blocks pad with zeros: an odd kernel accepts an image of any
+    size, an even one needs 2 pixels. With "valid" the image must be as large as the kernel.
 
-    Raises ValueError for a size that is not positive, lists of different length, an unknown
-    padding, or an `image_size` of which a stage finds nothing left.
+    Raises ValueError for a size that is not positive, lists of different lengths, an unknown
+    padding, or an `image_size` too small for one of the kernels.
     """
 
     def __init__(
@@ -83,33 +83,27 @@ class FCNN(nn.Module):
         padding: str = "same",
     ):
         super().__init__()
-        _check_positive(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
-        if not len(widths) == len(depths) == len(kernel_sizes) > 0:
-            raise ValueError(
-                f"widths={widths}, depths={depths} and kernel_sizes={kernel_sizes} "
-                "must have one entry per stage."
-            )
-        if padding not in ("same", "valid"):
-            raise ValueError(f"padding={padding!r} is unknown: use 'same' or 'valid'.")
-        borders = [(size - 1) // 2 if padding == "same" else 0 for size in kernel_sizes]
-        _check_large_enough(image_size, kernel_sizes, borders)
+        check.positive(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
+        check.one_per_stage(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
+        check.one_of("same", "valid", padding=padding)
+        paddings = [(size - 1) // 2 if padding == "same" else 0 for size in kernel_sizes]
+        check.kernels_fit(image_size, kernel_sizes, paddings)
         blocks: list[nn.Module] = []
         channels = in_channels
-        stages = zip(widths, depths, kernel_sizes, borders, strict=True)
-        for width, depth, kernel_size, border in stages:
-            blocks.append(ConvBlock(channels, width, kernel_size, stride=2, padding=border))
+        for width, depth, size, pad in zip(widths, depths, kernel_sizes, paddings, strict=True):
+            blocks.append(ConvBlock(channels, width, size, stride=2, padding=pad))
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Channels last before the mean, so that its gradient comes in the convolutions' own order.
+        # Channels last, so that the gradient of the mean has the convolutions' memory layout.
         return self.head(self.blocks(images).permute(0, 2, 3, 1).mean(dim=(1, 2)))
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm and ReLU, added to the input where the shape stays the same."""
+    """Convolution, batch norm and ReLU; residual where input and output have the same shape."""
 
     def __init__(
         self,
@@ -120,7 +114,7 @@ class ConvBlock(nn.Module):
         padding: int = 1,
     ):
         super().__init__()
-        # The norm that follows would subtract a bias again.
+        # No bias: the batch norm that follows would subtract it.
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.residual = stride == 1 and in_channels == out_channels
@@ -133,11 +127,10 @@ class ConvBlock(nn.Module):
 class ViT(nn.Module):
     """Vision transformer. `(B, C, H, W) → (B, num_classes)`.
 
-    "An Image is Worth 16x16 Words", Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929:
-    pre-norm blocks, learned positions, and as `pooling` the mean over patches or a class token.
-
-    Raises ValueError, with the values, for a patch that does not divide the image, heads that do
-    not divide `dim`, a size that is not positive, an unknown pooling or a dropout outside [0, 1).
+    Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929: pre-norm blocks and learned position
+    embeddings. `pooling` is "mean", over the patches, or "cls", a class token. Raises ValueError if
+    `patch_size` does not divide `image_size`, if `num_heads` does not divide `dim`, for a size that
+    is not positive, an unknown pooling, or a dropout outside [0, 1).
     """
 
     def __init__(
@@ -155,27 +148,17 @@ class ViT(nn.Module):
         dropout: float,
     ):
         super().__init__()
-        _check_positive(
+        check.positive(
             patch_size=patch_size, dim=dim, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio
         )
-        _check_dropout(dropout)
-        if image_size % patch_size:
-            raise ValueError(
-                f"patch_size={patch_size} does not divide image_size={image_size}: "
-                f"use one of {[p for p in range(1, image_size + 1) if image_size % p == 0]}."
-            )
-        if dim % num_heads:
-            raise ValueError(
-                f"num_heads={num_heads} does not divide dim={dim}: "
-                f"use one of {[h for h in range(1, dim + 1) if dim % h == 0]}."
-            )
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling={pooling!r} is unknown: use 'mean' or 'cls'.")
+        check.dropout(dropout)
+        check.divides(patch_size=patch_size, image_size=image_size)
+        check.divides(num_heads=num_heads, dim=dim)
+        check.one_of("mean", "cls", pooling=pooling)
         self.patch_size = patch_size
         self.embed = nn.Linear(in_channels * patch_size**2, dim)
-        num_patches = (image_size // patch_size) ** 2
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if pooling == "cls" else None
-        num_tokens = num_patches + (pooling == "cls")
+        num_tokens = (image_size // patch_size) ** 2 + (pooling == "cls")
         self.position = nn.Parameter(torch.randn(1, num_tokens, dim) * 0.02)
         self.blocks = nn.Sequential(
             *(TransformerBlock(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
@@ -191,7 +174,7 @@ class ViT(nn.Module):
         return self.head(tokens.mean(dim=1) if self.class_token is None else tokens[:, 0])
 
     def _patches(self, images: Tensor) -> Tensor:
-        """`(B, C, H, W) → (B, patches, C · patch_size²)`."""
+        """Cut images into patches: `(B, C, H, W) → (B, patches, C · patch_size²)`."""
         b, c, h, w = images.shape
         p = self.patch_size
         grid = images.reshape(b, c, h // p, p, w // p, p)
@@ -199,7 +182,7 @@ class ViT(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and MLP, each added to its input `(B, tokens, dim)`."""
+    """Pre-norm self-attention and MLP, both residual. `(B, tokens, dim) → (B, tokens, dim)`."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int, dropout: float):
         super().__init__()
@@ -223,29 +206,3 @@ class TransformerBlock(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, tokens, dim per head)
         attended = F.scaled_dot_product_attention(q, k, v)
         return self.out(attended.transpose(1, 2).reshape(b, t, dim))
-
-
-def _check_positive(**sizes: int | Sequence[int]) -> None:
-    for name, value in sizes.items():
-        values = list(value) if isinstance(value, Sequence) else [value]
-        if not all(isinstance(size, int) and size >= 1 for size in values):
-            raise ValueError(f"{name}={value}: every size must be a whole number of at least 1.")
-
-
-def _check_large_enough(
-    image_size: int, kernel_sizes: Sequence[int], borders: Sequence[int]
-) -> None:
-    size = image_size
-    for kernel_size, border in zip(kernel_sizes, borders, strict=True):
-        if size + 2 * border < kernel_size:
-            raise ValueError(
-                f"kernel_sizes={list(kernel_sizes)} leaves {size} × {size} of image_size="
-                f"{image_size} to a kernel of {kernel_size}: use fewer stages, smaller kernels, or "
-                "odd ones with padding='same'."
-            )
-        size = (size + 2 * border - kernel_size) // 2 + 1
-
-
-def _check_dropout(dropout: float) -> None:
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout} is not allowed: it must be at least 0 and below 1.")

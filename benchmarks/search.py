@@ -1,87 +1,79 @@
-"""A search recipe against the default config and against random search with the same budget.
+"""A search recipe compared with the default config and with random search of the same budget.
 
     python benchmarks/search.py                      both recipes, 30 trials, 3 repeats
     python benchmarks/search.py optuna_mlp --trials 2 --repeats 1 limit=200 epochs=1
 
-Validation chooses the best trial, its test accuracy is reported: mean ± std over the repeats, each
-with another seed of the search and of the runs. All figures are read from run folders, which lie
-below runs/benchmark_search: the same command goes on after an interruption.
+The best trial is chosen on validation; mean ± std over the repeats, each with another seed of the
+search and of the runs. All figures are read from run folders, in runs/benchmark_search in the
+current folder: the same command resumes an interrupted one.
 """
 
-import argparse
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import yaml
+from harness import parser, python, run, spread
 
-PROJECT = Path(__file__).resolve().parent.parent
+from lab.errors import errors_as_sentences
+from sweeps.runs import FIGURES
+
 AT_RANDOM = {
     "optuna_mlp": "hydra/sweeper/sampler=random",
     "ax_mlp": "hydra.sweeper.method=random_search",
 }
-FIGURES = ("val_accuracy", "test_accuracy", "seconds")
 
 
-def run(*words: str) -> None:
-    subprocess.run([sys.executable, str(PROJECT / "script.py"), *words], check=True)
-
-
-def default(recipe: str, seed: int, words: list[str]) -> dict[str, float]:
+def train_default(recipe: str, seed: int, overrides: list[str]) -> dict[str, float]:
     """The figures of the recipe's own config, with nothing searched."""
     folder = Path(f"runs/benchmark_search/{recipe}_default_{seed}")
     if (folder / "config.yaml").exists():
-        run(f"resume={folder}")
+        arguments = [f"resume={folder}"]
     else:
-        run(f"sweep={recipe}", f"seed={seed}", *words, f"hydra.run.dir={folder}")
+        arguments = [f"sweep={recipe}", f"seed={seed}", *overrides, f"hydra.run.dir={folder}"]
+    run(python("script.py", *arguments), visible=True)
     return json.loads((folder / "result.json").read_text())
 
 
-def searched(recipe: str, way: str, seed: int, words: list[str]) -> dict[str, float]:
-    """The figures of the best trial; `seconds` of all."""
-    name = f"benchmark_search/{recipe}_{way}_{seed}"
+def search(recipe: str, method: str, seed: int, overrides: list[str]) -> dict[str, float]:
+    """The figures of the best trial, but the `seconds` of all trials together."""
+    name = f"benchmark_search/{recipe}_{method}_{seed}"
     settings = [f"name={name}", f"seed={seed}", f"hydra.sweeper.seed={seed}"]
-    run("-m", f"sweep={recipe}", *settings, *words)
-    best = yaml.safe_load(Path(f"runs/{name}/optimization_results.yaml").read_text())["best"][0]
-    results = {
-        path.parent.name: json.loads(path.read_text())
-        for path in Path(f"runs/{name}").glob("trial=*/result.json")
-    }
+    run(python("script.py", "-m", f"sweep={recipe}", *settings, *overrides), visible=True)
+    folder = Path("runs", name)
+    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())["best"][0]["trial"]
+    trials = folder.glob("trial=*/result.json")
+    results = {path.parent.name: json.loads(path.read_text()) for path in trials}
     seconds = sum(result.get("seconds", 0) for result in results.values())
-    return results[f"trial={best['trial']}"] | {"seconds": seconds}
+    return results[f"trial={best}"] | {"seconds": seconds}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("words", nargs="*", help="recipes, and overrides as for script.py")
-    parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_intermixed_args()
-    recipes = [word for word in options.words if "=" not in word] or list(AT_RANDOM)
-    words = [word for word in options.words if "=" in word]
-    trials = f"hydra.sweeper.n_trials={options.trials}"
+    options = parser(__doc__)
+    options.add_argument("words", nargs="*", help="recipes, and overrides as for script.py")
+    options.add_argument("--trials", type=int, default=30)
+    options.add_argument("--repeats", type=int, default=3)
+    args = options.parse_intermixed_args()
+    recipes = [word for word in args.words if "=" not in word] or list(AT_RANDOM)
+    overrides = [word for word in args.words if "=" in word]
+    searched = [*overrides, f"hydra.sweeper.n_trials={args.trials}"]
     lines = []
     for recipe in recipes:
         rows: dict[str, list[dict]] = {"default": [], "random": [], "search": []}
-        for seed in range(options.repeats):
-            rows["default"].append(default(recipe, seed, words))
-            at_random = [*words, trials, AT_RANDOM[recipe]]
-            rows["random"].append(searched(recipe, "random", seed, at_random))
-            rows["search"].append(searched(recipe, "search", seed, [*words, trials]))
-        for way, results in rows.items():
-            columns = [[result[figure] for result in results] for figure in FIGURES]
-            val, test = (spread(column) for column in columns[:2])
-            seconds = statistics.mean(columns[2])
-            lines.append(f"{recipe:12} {way:8} val {val}   test {test}   {seconds:.0f} s")
+        for seed in range(args.repeats):
+            rows["default"].append(train_default(recipe, seed, overrides))
+            at_random = [*searched, AT_RANDOM[recipe]]
+            rows["random"].append(search(recipe, "random", seed, at_random))
+            rows["search"].append(search(recipe, "search", seed, searched))
+        for method, results in rows.items():
+            val, test, times = ([result[name] for result in results] for name in FIGURES)
+            lines.append(
+                f"{recipe:12} {method:8} val {spread(val)}   test {spread(test)}   "
+                f"{statistics.mean(times):.0f} s"
+            )
     print("\n".join(lines))
 
 
-def spread(values: list[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{100 * statistics.mean(values):.2f} ± {100 * deviation:.2f} %"
-
-
 if __name__ == "__main__":
-    main()
+    with errors_as_sentences():
+        main()

@@ -1,80 +1,72 @@
-"""Seconds that a sweep takes: job after job in one process, and two at a time in their own.
+"""Seconds that a sweep takes: one job after another, and two at a time.
 
     python benchmarks/sweep.py
     python benchmarks/sweep.py --runs 5 limit=10000 epochs=2
 
-The practical's sweep (`sweep=practical`) at a tiny size, whole commands in alternation, medians;
-and how long `results.py` takes for a thousand finished run folders. The steps are of one image,
-which gain least from a second thread, and so many that the start hardly counts, nor the evaluation,
-whose large batches use every core in either way.
+The sweep of the practical (`sweep=practical`) at a small size, whole commands in alternation,
+medians; and the time that `results.py` takes for many finished run folders. By default a step has
+one image, which gains least from a second thread, and there are so many steps that neither the
+start of a job counts nor the evaluation, whose large batches use all cores in either case.
 """
 
-import argparse
 import json
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
-TINY = ["batch_size=1", "limit=800", "val_size=100", "epochs=12"]
+from harness import parser, python, report, run, seconds
 
+from lab.errors import errors_as_sentences
+from lab.files import write_json, write_text
 
-def seconds(folder: Path, *command: str) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *command], cwd=folder, check=True, capture_output=True)
-    return time.perf_counter() - started
+SMALL = ["batch_size=1", "limit=800", "val_size=100", "epochs=12"]
 
 
 def sweep(*arguments: str) -> float:
+    command = python("script.py", "-m", "sweep=practical", *arguments)
     with tempfile.TemporaryDirectory() as folder:
-        script = str(PROJECT / "script.py")
-        return seconds(Path(folder), script, "-m", "sweep=practical", *arguments)
+        return seconds(lambda: run(command, Path(folder)))
 
 
 def summary_of(count: int) -> float:
-    """`python results.py` over `count` copies of a run, of twenty settings and any seed."""
+    """`python results.py` for `count` copies of a run: twenty settings, each with other seeds."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        seconds(folder, str(PROJECT / "script.py"), "debug=smoke", "dataset=digits")
+        run(python("script.py", "debug=smoke", "dataset=digits"), folder)
         original = next(folder.glob("runs/**/result.json")).parent
         result = json.loads((original / "result.json").read_text())
         config = (original / "config.yaml").read_text()
         for number in range(count):
-            run = shutil.copytree(original, folder / f"many/{number}")
+            copy = shutil.copytree(original, folder / f"many/{number}")
             dropout = number % 20 / 20
             own = {"seed": number, "overrides": [f"model.dropout={dropout}"]}
-            (run / "result.json").write_text(json.dumps(result | own))
+            write_json(copy / "result.json", result | own)
             own_config = re.sub("dropout: .*", f"dropout: {dropout}", config)
-            (run / "config.yaml").write_text(own_config)
-        return seconds(folder, str(PROJECT / "results.py"), "many")
+            write_text(copy / "config.yaml", own_config)
+        return seconds(lambda: run(python("results.py", "many"), folder))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("overrides", nargs="*", default=TINY, help="what makes the jobs tiny")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--folders", type=int, default=1000)
-    parser.add_argument("--json", type=Path, default=Path("sweep.json"))
-    options = parser.parse_args()
+    options = parser(__doc__, json="sweep.json")
+    options.add_argument("overrides", nargs="*", default=SMALL, help="what makes the jobs small")
+    options.add_argument("--runs", type=int, default=3, help="of each kind, in alternation")
+    options.add_argument("--folders", type=int, default=1000, help="for results.py")
+    args = options.parse_args()
     serial, local = [], []
-    for _ in range(options.runs):
-        serial.append(sweep(*options.overrides))
-        local.append(sweep(*options.overrides, "hydra/launcher=local"))
+    for _ in range(args.runs):
+        serial.append(sweep(*args.overrides))
+        local.append(sweep(*args.overrides, "hydra/launcher=local"))
     figures = {
         "serial_seconds": statistics.median(serial),
         "local_seconds": statistics.median(local),
         "ratio": statistics.median(serial) / statistics.median(local),
-        f"summary_of_{options.folders}_seconds": summary_of(options.folders),
+        f"summary_of_{args.folders}_seconds": summary_of(args.folders),
     }
-    for name, value in figures.items():
-        print(f"{name:<24} {value:8.2f}")
-    options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    report(figures, args.json)
 
 
 if __name__ == "__main__":
-    main()
+    with errors_as_sentences():
+        main()

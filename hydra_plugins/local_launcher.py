@@ -1,9 +1,8 @@
-"""A launcher for this machine that loses no sweep to one job.
+"""A launcher for this machine: jobs side by side, each in its own process.
 
-Hydra imports this file at every start: multiprocessing waits until it is needed.
+Hydra imports this file at every start, so multiprocessing is imported only when it is needed.
 """
 
-import json
 import os
 import pickle
 import signal
@@ -19,23 +18,23 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-import provenance
-from hydra_plugins.resumable_sweeper import died, folder_name, has_failed, tell
+from lab import provenance
+from sweeps import jobs
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
 
-# Before a job needs it; the optimizers are what needs torch._dynamo.
-IMPORTED = ["script", "training", "datasets", "torchvision", "torch._dynamo"]
+# Imported once, before the jobs are forked. The optimizers need torch._dynamo.
+IMPORTED = ["script", "training", "sources", "torchvision", "torch._dynamo"]
 
 
 class LocalLauncher(Launcher):
-    """`parallel` jobs at a time, each in a process, the machine's cores divided among them.
+    """Runs `parallel` jobs at a time and divides the machine's cores among them.
 
-    The processes are forked from one that has imported torch, so that a job starts at once. One
-    that is killed costs only itself. When the command ends, by Ctrl-C for instance, its jobs save
-    and end; when it is killed, they run on.
+    The processes are forked from one that has imported torch, so that a job starts at once. A job
+    that is killed does not affect the others. When the command ends, by Ctrl-C for instance, its
+    jobs save and end; when it is killed, they continue to run.
     """
 
     def __init__(self, parallel: int):
@@ -55,49 +54,50 @@ class LocalLauncher(Launcher):
         cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
         os.environ["PYTHONPATH"] = str(provenance.PROJECT)
-        os.environ["PYTHONSAFEPATH"] = "1"  # the current folder has no modules of ours
-        os.environ["SWEEP_COMMAND"] = json.dumps(sys.argv)
+        os.environ["PYTHONSAFEPATH"] = "1"  # do not import from the current folder
         printed = Path(self.config.hydra.sweep.dir).absolute() / ".printed"
         printed.mkdir(parents=True, exist_ok=True)
         print(
-            f"{self.parallel} jobs at a time, in processes of their own; what each prints is in "
-            f"script.log in its folder under {self.config.hydra.sweep.dir}",
+            f"{self.parallel} jobs at a time, each in its own process; output: "
+            f"{self.config.hydra.sweep.dir}/JOB/script.log",
             flush=True,
         )
         returns: dict[int, JobReturn] = {}
         running: dict[Connection, tuple[int, BaseProcess, Path]] = {}
         due = list(range(len(job_overrides)))
+        progress = jobs.Progress(len(due))
         while due or running:
             while due and len(running) < self.parallel:
                 number = due.pop(0)
                 overrides = list(job_overrides[number])
-                output = printed / f"{folder_name(overrides)}.txt"
+                output = printed / f"{jobs.folder_name(overrides)}.txt"
                 answers, process = self._start(overrides, initial_job_idx + number, output)
                 running[answers] = number, process, output
             for answers in wait(list(running)):
                 number, *job = running.pop(answers)
-                returns[number] = answer_of(*job, answers)
-                tell(folder_name(job_overrides[number]), returns[number])
-                if self.config.fail_fast and has_failed(returns[number]):
+                returns[number] = answer = answer_of(*job, answers)
+                if self.config.fail_fast and jobs.has_failed(answer):
                     due.clear()
+                outcome = jobs.outcome(jobs.folder_name(job_overrides[number]), answer)
+                print(progress.line(outcome, len(running)), flush=True)
         return [returns[number] for number in sorted(returns)]
 
     def _start(
         self, overrides: list[str], number: int, output: Path
     ) -> tuple["Connection", "BaseProcess"]:
-        """Start a job; its answer comes through the connection, which closes when it ends."""
+        """Start a job. Its answer comes through the connection, which closes when the job ends."""
         import multiprocessing
 
         import cloudpickle
 
-        # A Mac's libraries do not survive a fork: there each process imports torch by itself.
+        # On a Mac, libraries do not survive a fork: there, each process imports torch by itself.
         context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
         context.set_forkserver_preload(IMPORTED)
         receiver, sender = context.Pipe(duplex=False)
         job = cloudpickle.dumps((self, overrides, number, Singleton.get_state()))
         process = context.Process(target=run_apart, args=(job, sender, output), daemon=True)
         process.start()
-        sender.close()  # the job's own is now the only one
+        sender.close()  # the job now has the only one
         return receiver, process
 
     def run(self, overrides: list[str], number: int, singletons: dict[type, Any]) -> JobReturn:
@@ -118,14 +118,14 @@ class LocalLauncher(Launcher):
 
 
 def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
-    """Run a job of the local launcher, out of reach of the command's terminal and its Ctrl-C."""
+    """Run a job in a session of its own, which the Ctrl-C of the terminal does not reach."""
     os.setsid()
     with output.open("ab") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     launcher, *rest = pickle.loads(job)
     answer = launcher.run(*rest)
-    with suppress(BrokenPipeError):  # nobody waits for it any more
+    with suppress(BrokenPipeError):  # the command was killed
         answers.send_bytes(pickle.dumps(answer))
 
 
@@ -136,4 +136,4 @@ def answer_of(process: "BaseProcess", output: Path, answers: "Connection") -> Jo
         process.join()
         code = process.exitcode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        return died(f"the process ended without an answer, {how}; what it printed: {output}")
+        return jobs.died(f"the process ended without an answer, {how}; its output is in {output}")

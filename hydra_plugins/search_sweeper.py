@@ -1,6 +1,6 @@
-"""A search instead of a grid: trials are asked of Optuna or Ax, launched, and told what they gave.
+"""A search instead of a grid: Optuna or Ax proposes trials, a launcher runs them.
 
-Hydra finds sweepers in a package of this name only, and imports it at every start: keep it light.
+Hydra finds sweepers only in a package of this name, and imports it at every start: keep it light.
 """
 
 from collections import Counter
@@ -15,21 +15,24 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 
-from config.errors import ConfigError, Refusal, RunFailed, nearest
-from config.schema import NOT_THE_EXPERIMENT
-from hydra_plugins.resumable_sweeper import check_name, wait_for
+from lab import files, record
+from lab.errors import ConfigError, Refusal, RunFailed, nearest
+from lab.schema import NOT_THE_EXPERIMENT
+from sweeps import jobs, settings, space
+from sweeps.table import formatted
+from sweeps.trial import Trial, is_finite
 
 ENDED = ("finished", "pruned", "failed")
 
 
 class SearchSweeper(Sweeper):
-    """Goes on where an earlier command ended: trial N has the folder trial=N, in which it resumes.
+    """Continues the search that is in the folder. Trial N has the folder trial=N and resumes there.
 
     Raises RunFailed at the end if no trial finished or too many failed.
     """
 
     def __init__(self, **_: Any):
-        pass  # its settings are read from the config, where the jobs find them too
+        pass  # the settings are read from the config, where the jobs find them, too
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -39,27 +42,23 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: Sequence[str]) -> None:
-        import record
-        import search
-        import search_report
-        import search_settings
-        import search_space
+        from sweeps import search_report
 
-        search_settings.check(self.config)
+        settings.check(self.config)
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         if "name" in self.config:
-            check_name(self.config.name, parser.parse_overrides(arguments))
+            jobs.check_name(self.config.name, parser.parse_overrides(arguments))
         params = [
             f"{key}={'null' if value is None else value}"
             for key, value in (self.settings.params or {}).items()
         ]
-        self.fixed, self.space = search_space.parse([*params, *arguments], parser)
+        self.fixed, self.space = space.parse([*params, *arguments], parser)
         self._try_configs()
         self.folder = Path(self.config.hydra.sweep.dir).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         with record.locked(self.folder):
             self._remember()
-            self.backend = search.backend(self.settings, self.folder, self.space)
+            self.backend = self._backend()
             reason = self._search()
             trials = self.backend.trials()
             search_report.write(self.folder, self.settings, self.fixed, self.space, trials)
@@ -67,29 +66,33 @@ class SearchSweeper(Sweeper):
             print(reason)
             raise RunFailed(reason)
 
+    def _backend(self) -> Any:
+        """Proposes trials, is told what they reached, and stores both in the folder."""
+        from sweeps.ax_backend import AxBackend
+        from sweeps.optuna_backend import OptunaBackend
+
+        backend = {"optuna": OptunaBackend, "ax": AxBackend}[self.settings.backend]
+        return backend(self.settings, self.folder, self.space)
+
     def _try_configs(self) -> None:
-        """Compose what will be asked for: a wrong name is refused before the first trial."""
+        """Compose some configs of the space, so that a wrong name is refused before any trial."""
         if not self.space:
             raise ConfigError(
-                "There is nothing to search: give optimizer.lr=tag(log,interval(1e-4,1e-1)), say."
+                "There is nothing to search: give a range, for example "
+                "optimizer.lr=tag(log,interval(1e-4,1e-1))."
             )
-        from search_space import overrides
-
         examples = {key: allowed.examples() for key, allowed in self.space.items()}
         for number in range(max(map(len, examples.values()))):
             values = {key: each[number % len(each)] for key, each in examples.items()}
             self.hydra_context.config_loader.load_sweep_config(
-                self.config, [*self.fixed, *overrides(values)]
+                self.config, [*self.fixed, *space.overrides(values)]
             )
 
     def _remember(self) -> None:
-        """Write down what is searched. Raises Refusal where the folder holds another search."""
-        import record
-
-        settings = self.settings
+        """Record what is searched. Raises Refusal if the folder holds another search."""
         now = sorted(line for line in self.fixed if _group(line) not in NOT_THE_EXPERIMENT)
         now += [f"{key} from {allowed}" for key, allowed in sorted(self.space.items())]
-        now += map(" ".join, zip(settings.directions, settings.objectives, strict=True))
+        now += map(" ".join, zip(self.settings.directions, self.settings.objectives, strict=True))
         path = self.folder / "search.json"
         before = record.read_json(path).get("search", now)
         if before != now:
@@ -100,12 +103,12 @@ class SearchSweeper(Sweeper):
                 f"{self.folder} holds another search, with {'; '.join(gone) or 'nothing'} where "
                 f"this one has {'; '.join(new) or 'nothing'}: give this one another name."
             )
-        record.write_json(path, {"search": now})
+        files.write_json(path, {"search": now})
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
     def _search(self) -> str | None:
-        """Ask, launch, tell, until there are `n_trials`. Returns why it could not end, if so."""
-        basic_launcher.log.setLevel("WARNING")  # what it says of a job is said here
+        """Ask, launch, tell, until there are `n_trials`. Returns why it gave up, if so."""
+        basic_launcher.log.setLevel("WARNING")  # each trial is reported here
         self._wait_for_earlier_jobs()
         n_trials = self.settings.n_trials
         while True:
@@ -126,62 +129,53 @@ class SearchSweeper(Sweeper):
             self._run(batch[: self.settings.parallel])
 
     def _wait_for_earlier_jobs(self) -> None:
-        """Those that a command that was killed has left with the launcher."""
+        """Wait for the jobs that a command that was killed has left in a queue."""
         if hasattr(self.launcher, "queued") and (queued := self.launcher.queued()):
             self.launcher.wait(queued)
 
     def _run(self, batch: list) -> None:
-        """Launch those of these trials that have no outcome yet, and tell the backend all."""
-        import record
-        from search_space import overrides
-
+        """Launch those of these trials that have no result yet, and tell the backend of all."""
         folders = {trial.number: self.folder / f"trial={trial.number}" for trial in batch}
         answers: dict[int, JobReturn] = {}
-        wait_for(list(folders.values()))
+        jobs.wait_for(list(folders.values()))
         due = [t for t in batch if record.status(folders[t.number]) not in ENDED]
         number_of = ["trial"] if "trial" in self.config else []
-        jobs = [
+        commands = [
             [
                 *self.fixed,
-                *overrides(trial.params),
+                *space.overrides(trial.params),
                 *(f"{key}={trial.number}" for key in number_of),
                 f"hydra.sweep.subdir='{folders[trial.number].name}'",
             ]
             for trial in due
         ]
-        if jobs:
-            returns = self.launcher.launch(jobs, initial_job_idx=due[0].number)
+        if commands:
+            returns = self.launcher.launch(commands, initial_job_idx=due[0].number)
             answers = {trial.number: answer for trial, answer in zip(due, returns, strict=True)}
         for trial in batch:
             if record.status(folders[trial.number]) != "running":
                 self._tell(trial, folders[trial.number], answers.get(trial.number))
 
-    def _tell(self, trial, folder: Path, answer: JobReturn | None) -> None:
-        """Tell the backend, and the terminal, what came of a trial."""
-        import search
-        from search_report import figure, short
-
+    def _tell(self, trial: Trial, folder: Path, answer: JobReturn | None) -> None:
+        """Tell the backend, and the terminal, what a trial reached."""
         trial.status, trial.values = self._outcome(folder, answer)
-        if trial.status == "finished" and not search.is_finite(trial.values):
+        if trial.status == "finished" and not is_finite(trial.values):
             trial.status = "failed"
         self.backend.tell(trial)
         values = ", ".join(
-            f"{name} {figure(value)}"
+            f"{name} {formatted(value)}"
             for name, value in zip(self.settings.objectives, trial.values, strict=False)
         )
-        params = ", ".join(f"{key}={short(value)}" for key, value in trial.params.items())
-        print(
-            f"trial {trial.number} {trial.status}: {values or 'no value'}  ({params})", flush=True
-        )
+        params = ", ".join(f"{key}={formatted(value)}" for key, value in trial.params.items())
+        status = "" if trial.status == "finished" else f" {trial.status}"
+        print(f"trial {trial.number}{status}: {values or 'no value'}  ({params})", flush=True)
 
     def _outcome(self, folder: Path, answer: JobReturn | None) -> tuple[str, tuple]:
-        """From the run folder, where there is a result; else what the function returned.
+        """The result in the run folder if there is one, else what the function returned.
 
-        Raises Refusal for an objective that is no figure of the result.
+        Raises Refusal for an objective that is not a figure of the result.
         """
-        import results
-
-        result = results.read_one(folder)
+        result = record.result_and_status(folder)
         if result["status"] == "pruned":
             return "pruned", ()
         if result["status"] in ("failed", "damaged"):

@@ -1,6 +1,6 @@
-"""A launcher for a Slurm cluster: Hydra's submitit launcher, told to wait for each job by itself.
+"""A launcher for a Slurm cluster: Hydra's submitit launcher, but it waits for each job separately.
 
-Hydra imports this file at every start: submitit waits until it is needed.
+Hydra imports this file at every start, so submitit is imported only when it is needed.
 """
 
 import copy
@@ -9,7 +9,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,18 +20,17 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
-import provenance
-import record
-from config.errors import Refusal
-from hydra_plugins.resumable_sweeper import died, folder_name, has_failed, tell
+from lab import files, provenance
+from lab.errors import Refusal
+from sweeps import jobs
 
 
 class SlurmLauncher(submitit_launcher.SlurmLauncher):
-    """One array of jobs, which run the code and the configs as they are at submission.
+    """Submits an array of jobs, which run the code and the configs as they are at submission.
 
-    What waits and runs is asked of squeue, what came of it of the jobs' own files: a cluster
-    without accounting will do, and a job that dies without a word is noticed. Which job has which
-    folder is written down, so that the same command, given again, finds them.
+    squeue tells which jobs wait or run, the jobs' own files how they ended: no accounting is needed
+    on the cluster, and a job that dies without a result is noticed. The folder of every job is
+    recorded, so that the same command finds the jobs again.
     """
 
     def launch(
@@ -42,31 +40,32 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
 
         if not shutil.which("sbatch"):
             raise Refusal(
-                "hydra/launcher=slurm finds no sbatch: give the command on a machine of the "
-                "cluster that jobs are submitted from, or take hydra/launcher=local."
+                "hydra/launcher=slurm finds no sbatch: run the command on a machine of the "
+                "cluster that jobs are submitted from, or use hydra/launcher=local."
             )
         calls = [
             (list(overrides), "hydra.sweep.dir", initial_job_idx + index, "", Singleton.get_state())
             for index, overrides in enumerate(job_overrides)
         ]
         try:
-            jobs = self._executor(self._snapshot()).map_array(self, *zip(*calls, strict=True))
+            submitted = self._executor(self._snapshot()).map_array(self, *zip(*calls, strict=True))
         except FailedJobError as error:
             raise Refusal(f"Slurm refused the jobs: {error}") from error
-        ids = {job.job_id: folder_name(call[0]) for job, call in zip(jobs, calls, strict=True)}
-        array = jobs[0].job_id.partition("_")[0]
-        record.write_json(self._submissions() / f"{array}.json", ids)
+        names = [jobs.folder_name(overrides) for overrides in job_overrides]
+        ids = {job.job_id: name for job, name in zip(submitted, names, strict=True)}
+        array = submitted[0].job_id.partition("_")[0]
+        files.write_json(self._submissions() / f"{array}.json", ids)
         print(
-            f"Slurm has the {len(jobs)} jobs as {array}. This command waits for them; ended and "
-            f"given again it goes on waiting. To end the jobs: scancel {array}"
+            f"Slurm has queued {len(submitted)} jobs as {array}. This command waits for them; it "
+            f"may be ended and repeated. To cancel the jobs: scancel {array}"
         )
         return self.wait(ids)
 
     def wait(self, ids: dict[str, str]) -> list[JobReturn]:
-        """Until Slurm is done with these jobs, their folder's name by id. Tells each as it ends."""
+        """Wait for these jobs, given as folder names by id, and report each one when it ends."""
         returns: dict[str, JobReturn] = {}
         missing: set[str] = set()
-        pause = 1.0  # second; later ten, since everybody asks the same Slurm
+        pause = 1.0  # seconds; later 10, to spare the controller, which all users share
         while waiting := [job_id for job_id in ids if job_id not in returns]:
             time.sleep(pause)
             pause = min(10, pause + 0.1)
@@ -77,18 +76,19 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
                 job = self._job(job_id)
                 if job.paths.result_pickle.exists():
                     returns[job_id] = job.results()[0]
-                elif job_id in missing:  # twice: a file may be seen later than the queue
-                    returns[job_id] = died(f"the job ended without an answer: {job.paths.stderr}")
+                elif job_id in missing:  # twice: its file may appear after it left the queue
+                    reason = f"the job ended without an answer: {job.paths.stderr}"
+                    returns[job_id] = jobs.died(reason)
                 missing.add(job_id)
                 if job_id in returns:
-                    tell(ids[job_id], returns[job_id])
-            if self.config.fail_fast and any(map(has_failed, returns.values())):
+                    print(jobs.outcome(ids[job_id], returns[job_id]), flush=True)
+            if self.config.fail_fast and any(map(jobs.has_failed, returns.values())):
                 for job_id in waiting:
                     self._job(job_id).cancel()
         return [returns[job_id] for job_id in ids]
 
     def queued(self) -> dict[str, str]:
-        """The jobs of earlier commands that wait or run: their folder's name by job id."""
+        """The jobs of earlier commands that wait or run, as folder names by id."""
         ids: dict[str, str] = {}
         for path in self._submissions().glob("*.json"):
             ids |= json.loads(path.read_text())
@@ -104,7 +104,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         return submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id)
 
     def _snapshot(self) -> Path:
-        """A copy of the project for these jobs; their configs come from there, too."""
+        """A copy of the project for these jobs, from which their configs come, too."""
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
         project = provenance.snapshot(sweep_folder / ".code" / moment)
@@ -124,9 +124,9 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         data_dir = os.environ.get("DATA_DIR", str(provenance.PROJECT / "data"))
         environment = {
             "PYTHONPATH": str(project),
-            "PYTHONSAFEPATH": "1",  # else the folder that the command was given in comes first
+            "PYTHONSAFEPATH": "1",  # otherwise the current folder comes first
             "DATA_DIR": str(Path(data_dir).expanduser().absolute()),
-            "SWEEP_COMMAND": json.dumps(sys.argv),
+            provenance.COMMAND: json.dumps(provenance.command()),
         }
         exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
         params["setup"] = [*params.get("setup", ()), *exports]
@@ -139,10 +139,10 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
 
 
 def queued_jobs() -> set[str]:
-    """The ids of the user's jobs that wait, run, or are on their way back into the queue."""
+    """The ids of the user's jobs that wait, run, or are being requeued."""
     squeue = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     while True:
         done = subprocess.run(squeue, capture_output=True, text=True)
         if done.returncode == 0:
             return set(done.stdout.split())
-        time.sleep(10)  # the controller is busy or restarts: it knows the jobs when it is back
+        time.sleep(10)  # the controller is busy or restarting; it does not forget jobs

@@ -1,4 +1,4 @@
-"""Small data files that go through the real loading code, and the real command in this process."""
+"""Shared fixtures: small datasets in the original file format, and calls to the entry points."""
 
 import copy
 import os
@@ -15,20 +15,20 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Tests run side by side, one on each core. Sums depend on the threads: killed runs are compared.
+# Tests run in parallel, one per core, and floating-point sums depend on the number of threads.
 os.environ["OMP_NUM_THREADS"] = "1"
-# A command that a shell runs in the background ignores Ctrl-C, and so would all that tests start.
+# Shells start background commands with SIGINT ignored, which child processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def write_idx(path: Path, array: numpy.ndarray) -> None:
-    """An IDX file of unsigned bytes, as MNIST's are: http://yann.lecun.com/exdb/mnist."""
+    """Write an IDX file of unsigned bytes, MNIST's format: http://yann.lecun.com/exdb/mnist."""
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     path.write_bytes(header + array.astype(numpy.uint8).tobytes())
 
 
 def write_mnist_like(root: Path, name: str, train: int = 640, test: int = 160) -> None:
-    """Ten noisy patterns of 28×28 pixels under the names that torchvision looks for."""
+    """Write ten noisy 28×28 patterns under the file names that torchvision expects."""
     random = numpy.random.default_rng(0)
     patterns = random.integers(0, 256, (10, 28, 28))
     raw = root / name / "raw"
@@ -48,6 +48,11 @@ def data_dir(tmp_path_factory) -> Path:
     return root
 
 
+def options(group: str) -> list[str]:
+    """Return the options of a config group: the names of its files."""
+    return sorted(path.stem for path in (PROJECT / "config" / group).glob("*.yaml"))
+
+
 @cache
 def _composed(*overrides: str):
     with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
@@ -55,13 +60,12 @@ def _composed(*overrides: str):
 
 
 def composed(*overrides: str):
-    """The config that a command line gives, a copy for the test to change."""
+    """Compose the config of a command line; return a copy that the test may modify."""
     return copy.deepcopy(_composed(*overrides))
 
 
 def call_with(monkeypatch: pytest.MonkeyPatch, file: str, *arguments: str) -> int:
-    """Call an entry point as `python FILE ARGUMENTS` would, in this process (one torch import);
-    returns its exit code."""
+    """Run `python FILE ARGUMENTS` in this process (one torch import); return the exit code."""
     monkeypatch.setattr(sys, "argv", [file, *arguments])
     try:
         runpy.run_path(str(PROJECT / file), run_name="__main__")
@@ -72,7 +76,7 @@ def call_with(monkeypatch: pytest.MonkeyPatch, file: str, *arguments: str) -> in
 
 @pytest.fixture
 def call(tmp_path, monkeypatch, data_dir):
-    """Call an entry point whose runs land in `tmp_path`."""
+    """Call an entry point that writes its runs to `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(data_dir))
     return partial(call_with, monkeypatch)
@@ -89,7 +93,7 @@ def evaluate(call):
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    """`python script.py ARGUMENTS` in a process that leads a group of its own."""
+    """Start `python script.py ARGUMENTS` as the leader of a new process group."""
     return subprocess.Popen(
         [sys.executable, str(PROJECT / "script.py"), *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -1,4 +1,4 @@
-"""Every YAML file composes and builds; every misuse is refused before data is read."""
+"""Every config composes and builds; invalid ones are refused before any data is read."""
 
 import json
 import os
@@ -8,45 +8,40 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, composed, run_folders
+from conftest import PROJECT, composed, options, run_folders
 from hydra.utils import instantiate
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from config import schema
-from config.errors import explain
-
-
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (PROJECT / "config" / group).glob("*.yaml"))
-
+from lab import schema
+from lab.build import build
+from lab.errors import explain
 
 FOLDERS = {path.name for path in (PROJECT / "config").iterdir() if path.is_dir()}
-GROUPS = sorted(FOLDERS - {"__pycache__", "hydra"})
+GROUPS = sorted(FOLDERS - {"hydra"})
+MODELS = ", ".join(options("model"))
 EVERY_OPTION = [f"{group}={option}" for group in GROUPS for option in options(group)]
 
 
 @pytest.mark.parametrize("choice", EVERY_OPTION)
 def test_every_config_composes_and_builds(choice):
     cfg = composed(choice)
-    cfg.total_steps = 7
     schema.check(cfg)
-    model = schema.build(cfg, "model")
+    model = build(cfg, "model")
     images = torch.zeros(2, cfg.dataset.in_channels, cfg.dataset.image_size, cfg.dataset.image_size)
     assert model(images).shape == (2, cfg.dataset.num_classes)
-    optimizer = schema.build(cfg, "optimizer", model.parameters())
+    optimizer = build(cfg, "optimizer", model.parameters())
     assert isinstance(optimizer, torch.optim.Optimizer)
-    scheduler = schema.build(cfg, "scheduler", optimizer)
+    scheduler = build(cfg, "scheduler", optimizer, total_steps=7)
     assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
     assert callable(instantiate(cfg.dataset.source, _partial_=True))
 
 
 @pytest.mark.parametrize("scheduler", options("scheduler"))
-def test_schedulers_know_the_total_number_of_steps(scheduler):
+def test_schedulers_span_the_total_number_of_steps(scheduler):
     cfg = composed(f"scheduler={scheduler}", "optimizer=sgd")
-    cfg.total_steps = 20
-    optimizer = schema.build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
-    schedule = schema.build(cfg, "scheduler", optimizer)
+    optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    schedule = build(cfg, "scheduler", optimizer, total_steps=20)
     rates = []
     for _ in range(20):
         rates.append(schedule.get_last_lr()[0])
@@ -60,27 +55,26 @@ def test_schedulers_know_the_total_number_of_steps(scheduler):
 
 
 @pytest.mark.parametrize("steps", range(1, 40))
-def test_onecycle_takes_any_number_of_steps(steps):
+def test_onecycle_accepts_any_number_of_steps(steps):
     cfg = composed("scheduler=onecycle")
-    cfg.total_steps = steps
-    optimizer = schema.build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
-    schedule = schema.build(cfg, "scheduler", optimizer)
+    optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.zeros(1))])
+    schedule = build(cfg, "scheduler", optimizer, total_steps=steps)
     for _ in range(steps):
         optimizer.step()
         schedule.step()
 
 
-def test_a_model_may_choose_a_default_that_the_command_line_overrides():
+def test_the_command_line_overrides_the_defaults_of_a_model():
     assert composed("model=linear").augmentation == composed("augmentation=none").augmentation
     assert composed("model=cnn", "augmentation=none").augmentation.mirror is False
     assert composed("model=cnn", "epochs=3").epochs == 3
 
 
 REFUSALS = [
-    # the command line: names
+    # names
     (["epocs=3"], "epocs is not a key of the config.*Did you mean epochs?"),
     (["modle=mlp"], "Did you mean model?"),
-    (["model=mpl"], "model=mpl does not exist: use one of cnn, linear, mlp, vit. .*mean mlp?"),
+    (["model=mpl"], f"model=mpl does not exist: use one of {MODELS}. .*mean mlp?"),
     (["dataset=fasion"], "Did you mean fashion?"),
     (["optimizer=adamm"], "Did you mean adam"),
     (["optimizer.learning_rate=1"], r"optimizer.learning_rate is not a key of optimizer.*\+optim"),
@@ -90,13 +84,13 @@ REFUSALS = [
     (["model=linear,mlp"], "--multirun"),
     (["epochs"], "Error parsing override 'epochs'"),
     (["dataset=null"], "must be a string"),
-    # the command line: types
+    # types
     (["epochs=abc"], "epochs=abc is not allowed: it must be a whole number"),
     (["epochs=1.5"], "epochs=1.5 is not allowed: it must be a whole number"),
     (["dataset.mean=${epochs}"], "dataset.mean=10 is not allowed: it must be a list."),
     (["compile=maybe"], "compile=maybe is not allowed: it must be auto, true or false"),
     (["val_size=big"], "val_size=big is not allowed: it must be a number"),
-    # the command line: values
+    # values
     (["epochs=0"], "epochs=0 is not allowed: it must be a whole number of at least 1"),
     (["batch_size=0"], "batch_size=0 is not allowed: it must be a whole number of at least 1"),
     (["optimizer.lr=-1"], "optimizer.lr=-1 is not allowed: it must be a number above 0"),
@@ -112,13 +106,13 @@ REFUSALS = [
     (["device=gpu"], "device=gpu is not allowed: use one of auto, cpu, cuda, mps."),
     (["precision=bf15"], "precision=bf15 is not allowed.*Did you mean bf16?"),
     (["shrink.share=1", "shrink.factor=0.01"], "shrink.factor=0.01 is not allowed.*at least 1/28"),
-    (["model.hidden_sizes=[99999999999]"], "The memory is not enough"),
+    (["model.hidden_sizes=[99999999999]"], "Out of memory .*: lower batch_size"),
     (["model.hidden_sizes=[99999999999999999999]"], "model .models.MLP."),
     (["checkpoint=???"], r"checkpoint=\?\?\? is not allowed: it must have a value"),
     (["optimizer.lr=???"], "Missing mandatory value: optimizer.lr"),
     (["dataset.classes=[a,b]"], "dataset.classes=.*one name per class"),
     (["dataset.mean=[0,0,0]"], "dataset.mean=.*one value per channel"),
-    # what only the classes themselves can refuse
+    # errors that only the constructors can detect
     (["model=vit", "model.patch_size=5"], "patch_size=5 does not divide image_size=28"),
     (["model=vit", "model.num_heads=7"], "num_heads=7 does not divide dim="),
     (
@@ -142,23 +136,23 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), REFUSALS, ids=lambda value: " ".join(value))
-def test_refusals(script, capfd, monkeypatch, tmp_path, arguments, sentence):
-    monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would be another error
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=lambda value: " ".join(value))
+def test_invalid_overrides_are_refused(script, capfd, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would fail differently
     assert script(*arguments) == 1
     output = "".join(capfd.readouterr())
     assert "Traceback" not in output
-    assert re.search(sentence, output.replace("\n", " ")), output
+    assert re.search(message, output.replace("\n", " ")), output
     assert not (tmp_path / "nothing").exists()
 
 
-def test_an_absent_device_is_refused(script, capfd):
-    absent = next(name for name in ("cuda", "mps") if not getattr(torch, name).is_available())
-    assert script("dataset=digits", f"device={absent}") == 1
-    assert f"device={absent} is not on this machine" in capfd.readouterr().out
+def test_an_unavailable_device_is_refused(script, capfd):
+    unavailable = next(name for name in ("cuda", "mps") if not getattr(torch, name).is_available())
+    assert script("dataset=digits", f"device={unavailable}") == 1
+    assert f"device={unavailable} is not on this machine" in capfd.readouterr().out
 
 
-def test_a_misspelt_key_in_a_file_is_refused_with_the_file(script, capfd, tmp_path):
+def test_the_error_for_a_misspelt_key_names_the_config_file(script, capfd, tmp_path):
     folder = tmp_path / "mine/experiment"
     folder.mkdir(parents=True)
     (folder / "typo.yaml").write_text("# @package _global_\nepocs: 3\n")
@@ -168,7 +162,7 @@ def test_a_misspelt_key_in_a_file_is_refused_with_the_file(script, capfd, tmp_pa
     assert "experiment/typo" in error
 
 
-def test_a_refused_run_says_why_in_its_result(script, tmp_path):
+def test_the_result_of_a_refused_run_gives_the_reason(script, tmp_path):
     script("dataset=digits", "epochs=0")
     (folder,) = run_folders(tmp_path)
     result = json.loads((folder / "result.json").read_text())
@@ -176,14 +170,14 @@ def test_a_refused_run_says_why_in_its_result(script, tmp_path):
     assert result["reason"].startswith("epochs=0 is not allowed")
 
 
-def test_a_full_disk_at_the_start_is_told_with_the_folder(tmp_path, monkeypatch):
-    """Hydra writes the first file, and the error of its write names none."""
+def test_the_error_for_a_full_disk_names_the_run_folder(tmp_path, monkeypatch):
+    """Hydra writes the first file, and the error that it raises names no file."""
     monkeypatch.chdir(tmp_path)
-    sentence = explain(OSError(28, "No space left on device"))
-    assert sentence.startswith(f"No space left on device: a file of the run, in {tmp_path} unless")
+    message = explain(OSError(28, "No space left on device"))
+    assert message.startswith(f"No space left on device: a file of the run, in {tmp_path} unless")
 
 
-def test_hydra_full_error_gives_the_traceback(tmp_path):
+def test_hydra_full_error_shows_the_traceback(tmp_path):
     done = subprocess.run(
         [sys.executable, PROJECT / "script.py", "epocs=3"],
         cwd=tmp_path, env=os.environ | {"HYDRA_FULL_ERROR": "1"}, capture_output=True, text=True,
@@ -240,44 +234,44 @@ OVERRIDES = st.one_of(
 @example("dataset.mean=${epochs}")
 @example("+x=1")
 @example("checkpoint=???")
-def test_random_overrides_never_end_in_a_traceback(override):
+def test_random_overrides_never_cause_a_traceback(override):
     try:
         cfg = composed(override)
     except Exception:
-        return  # errors_as_sentences prints no traceback of what Hydra refuses
+        return  # errors_as_sentences prints Hydra's errors without a traceback
     try:
         schema.check(cfg)
     except Exception as error:
         assert explain(error), repr(error)
 
 
-def never_a_traceback(script, capfd, override: str) -> None:
+def assert_no_traceback(script, capfd, override: str) -> None:
     arguments = ("dataset=digits", "debug=smoke", "model=linear", "limit=64", override)
     code = script(*arguments)
     output = "".join(capfd.readouterr())
     assert code in (0, 1, 2) and "Traceback" not in output, output
 
 
-EXCEPT_ENDLESS = OVERRIDES.filter(lambda override: not re.match(r"[+]*epochs=|.*\0", override))
-IN_THE_FOLDER = settings(
+BOUNDED_OVERRIDES = OVERRIDES.filter(lambda override: not re.match(r"[+]*epochs=|.*\0", override))
+FUZZING = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10
 )
 
 
-@IN_THE_FOLDER
-@given(EXCEPT_ENDLESS)
-def test_random_overrides_of_the_command_never_end_in_a_traceback(script, capfd, override):
-    never_a_traceback(script, capfd, override)
+@FUZZING
+@given(BOUNDED_OVERRIDES)
+def test_the_script_shows_no_traceback_for_random_overrides(script, capfd, override):
+    assert_no_traceback(script, capfd, override)
 
 
 @pytest.mark.slow
-@settings(IN_THE_FOLDER, max_examples=500)
-@given(EXCEPT_ENDLESS)
-def test_many_random_overrides_of_the_command(script, capfd, override):
-    never_a_traceback(script, capfd, override)
+@settings(FUZZING, max_examples=500)
+@given(BOUNDED_OVERRIDES)
+def test_the_script_shows_no_traceback_for_many_random_overrides(script, capfd, override):
+    assert_no_traceback(script, capfd, override)
 
 
-def test_help_names_the_groups_their_options_and_five_examples(script, capfd):
+def test_help_lists_groups_options_and_five_examples(script, capfd):
     assert script("--help") == 0
     text = capfd.readouterr().out
     for group in GROUPS:

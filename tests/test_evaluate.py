@@ -1,4 +1,4 @@
-"""What evaluate.py says of a run, of one's own pictures, and of folders that strangers sent."""
+"""evaluate.py on finished runs, on pictures, and on run folders from untrusted sources."""
 
 import json
 import os
@@ -11,16 +11,15 @@ import numpy
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, call_with, run_folders
-from omegaconf import OmegaConf
+from conftest import call_with, run_folders
 from PIL import Image
 
-pytestmark = pytest.mark.xdist_group("evaluate")  # they share a run: one worker makes it
+pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share a run, trained by one worker
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir) -> Path:
-    """A finished run of the default model, made once."""
+    """A finished run of the default model, trained once."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -32,7 +31,7 @@ def trained(tmp_path_factory, data_dir) -> Path:
 
 @pytest.fixture
 def run(trained, tmp_path) -> Path:
-    """A copy to damage."""
+    """A copy of the run that a test may damage."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
@@ -41,7 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_the_test_figure_is_the_one_that_was_recorded(evaluate, run, capfd):
+def test_the_test_accuracy_equals_the_recorded_one(evaluate, run, capfd):
     before = contents(run)
     assert evaluate(f"run={run}") == 0
     output = capfd.readouterr().out
@@ -55,25 +54,25 @@ def test_the_test_figure_is_the_one_that_was_recorded(evaluate, run, capfd):
     assert contents(run) == before
 
 
-def test_an_interrupted_run_has_recorded_no_figure_yet(evaluate, run, capfd):
+def test_an_interrupted_run_has_no_recorded_accuracy(evaluate, run, capfd):
     alter(run, status="interrupted", test_accuracy=...)
     assert evaluate(f"run={run}") == 0
     output = capfd.readouterr().out
     assert "test accuracy" in output and "the run recorded" not in output
 
 
-def test_another_dataset_of_the_same_shape(evaluate, run, capfd):
+def test_another_dataset_of_the_same_shape_is_evaluated(evaluate, run, capfd):
     assert evaluate(f"run={run}", "dataset=fashion") == 0
     output = capfd.readouterr().out
-    assert "ankle boot" in output and "the run recorded" in output  # the test files are alike
+    assert "ankle boot" in output and "the run recorded" in output  # both have the same files
 
 
-def test_another_dataset_of_another_shape_is_refused(evaluate, run, capfd):
+def test_a_dataset_of_another_shape_is_refused(evaluate, run, capfd):
     assert evaluate(f"run={run}", "dataset=digits") == 1
     assert "dataset.image_size=8 is not what the run was trained on (28)" in capfd.readouterr().err
 
 
-def test_light_on_dark_and_dark_on_light_are_the_same_picture(evaluate, run, tmp_path, capfd):
+def test_light_and_dark_backgrounds_give_the_same_prediction(evaluate, run, tmp_path, capfd):
     drawing = numpy.zeros((90, 60), dtype=numpy.uint8)
     drawing[20:70, 25:35] = 255
     Image.fromarray(drawing).save(tmp_path / "dark.png")
@@ -83,117 +82,23 @@ def test_light_on_dark_and_dark_on_light_are_the_same_picture(evaluate, run, tmp
     lines = capfd.readouterr().out.splitlines()
     assert "60×90 pixels" in lines[0] and "inverted" not in lines[0]
     assert "inverted, since its background is light" in lines[2]
-    assert "cut out and fitted into 28×28" in lines[0]
+    assert "cropped and fitted into 28×28" in lines[0]
     assert lines[1] == lines[3]
-    chances = [float(value) for value in re.findall(r"([\d.]+)%", lines[1])]
-    assert len(chances) == 10 and sum(chances) == pytest.approx(100, abs=1)
+    probabilities = [float(value) for value in re.findall(r"([\d.]+)%", lines[1])]
+    assert len(probabilities) == 10 and sum(probabilities) == pytest.approx(100, abs=1)
 
 
-def test_a_test_image_as_a_picture_gets_the_class_that_the_test_gave_it(run, data_dir):
-    import evaluate as module
-    from config import schema
-
-    cfg = schema.typed(yaml.safe_load((run / "config.yaml").read_text()))
-    raw = (data_dir / "MNIST/raw/t10k-images-idx3-ubyte").read_bytes()[16 : 16 + 784]
-    path = run / "seen.png"
-    pixels = numpy.frombuffer(raw, dtype=numpy.uint8).reshape(28, 28)
-    dark = pixels.copy()
-    dark[0], dark[:, 0] = 0, 0  # a dark border, as genuine digits have
-    Image.fromarray(dark).save(path)
-    prepared, changes = module.prepare(path, cfg.dataset)
-    assert torch.equal(prepared[0, 0], torch.from_numpy(dark))
-    assert changes == ["28×28 pixels"]
-
-
-SHAPE = numpy.zeros((90, 60), dtype=numpy.uint8)  # an L, light on black
-SHAPE[20:70, 15:25], SHAPE[60:70, 15:45] = 255, 255
-
-
-def transparent(shade: int) -> Image.Image:
-    """The shape in one shade, and nothing around it."""
-    drawing = Image.new("RGBA", (60, 90), (shade, shade, shade, 0))
-    drawing.putalpha(Image.fromarray(SHAPE))
-    return drawing
-
-
-def shades(shown: int, background: int) -> Image.Image:
-    return Image.fromarray(numpy.where(SHAPE > 0, shown, background).astype(numpy.uint8))
-
-
-PICTURES = {
-    "dark.png": (shades(0, 255), "inverted, since its background is light"),
-    "faint_dark.png": (shades(60, 170), "contrast stretched from 110 shades to 255"),
-    "faint_light.png": (shades(90, 60), "contrast stretched from 30 shades to 255"),
-    "light_on_light.png": (shades(250, 160), "contrast stretched from 90 shades to 255"),
-    "dim.png": (shades(40, 0), "contrast stretched from 40 shades to 255"),
-    "16bit.png": (
-        Image.fromarray((SHAPE * 200).astype(numpy.uint16)),
-        "its range of values taken as black to white",
-    ),
-    "16bit_dark.png": (
-        Image.fromarray((60000 - 200 * SHAPE.astype(int)).astype(numpy.uint16)),
-        "inverted, since its background is light",
-    ),
-    "float.tiff": (
-        Image.fromarray((SHAPE / 1000).astype(numpy.float32)),
-        "its range of values taken as black to white",
-    ),
-    "white_drawing.png": (transparent(255), "put on black, since it is transparent"),
-    "black_drawing.png": (transparent(0), "put on white, since it is transparent"),
-    "color.jpg": (shades(255, 0).convert("RGB"), "cut out and fitted into 28×28"),
-}
-
-
-@pytest.fixture(scope="module")
-def mnist():
-    return OmegaConf.load(PROJECT / "config/dataset/mnist.yaml")
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_however_it_is_drawn_the_picture_is_the_same(tmp_path, mnist, name):
-    import evaluate as module
-
-    picture, told = PICTURES[name]
-    shades(255, 0).save(tmp_path / "plain.png")
-    expected, changes = module.prepare(tmp_path / "plain.png", mnist)
-    assert changes == ["60×90 pixels", "cut out and fitted into 28×28"]
-    picture.save(tmp_path / name)
-    prepared, changes = module.prepare(tmp_path / name, mnist)
-    assert told in changes
-    difference = (prepared.int() - expected.int()).abs()
-    assert difference.max() < (128 if name.endswith("jpg") else 9)
-    assert difference.float().mean() < 4
-
-
-@pytest.mark.parametrize(
-    "picture",
-    [
-        Image.new("L", (30, 30), 0),
-        Image.new("L", (30, 30), 255),
-        Image.new("RGB", (1, 1), "red"),
-        Image.new("RGBA", (30, 30), (0, 0, 0, 0)),
-        Image.fromarray(numpy.full((30, 30), 7, dtype=numpy.float32)),
-    ],
-    ids=["black", "white", "a pixel", "transparent", "float"],
-)
-def test_a_picture_of_nothing_is_refused(tmp_path, mnist, picture):
-    import evaluate as module
-    from config.errors import Refusal
-
-    picture.save(tmp_path / "a.tiff")
-    with pytest.raises(Refusal, match="nothing is shown in it"):
-        module.prepare(tmp_path / "a.tiff", mnist)
-
-
-def test_a_single_picture_needs_no_brackets_and_must_be_there(evaluate, run, tmp_path, capfd):
-    shades(255, 0).save(tmp_path / "a.png")
+def test_a_single_picture_needs_no_brackets_and_must_exist(evaluate, run, tmp_path, capfd):
+    drawing = numpy.zeros((90, 60), dtype=numpy.uint8)
+    drawing[20:70, 25:35] = 255
+    Image.fromarray(drawing).save(tmp_path / "a.png")
     assert evaluate(f"run={run}", f"images={tmp_path}/a.png") == 0
     assert "a.png: " in capfd.readouterr().out
     assert evaluate(f"run={run}", f"images={tmp_path}/b.png") == 1
     assert "b.png does not exist" in capfd.readouterr().err
 
 
-# Each damages a run folder; the sentence says what was found.
+# Each function damages a run folder; the string is part of the resulting error message.
 
 
 def edit(run: Path, **changes) -> None:
@@ -219,7 +124,7 @@ def add(run: Path, name: str, text: str) -> None:
 
 
 def alter(run: Path, **changes) -> None:
-    """`result.json` with other values, or without the keys that are to be `...`."""
+    """Change values in `result.json`; keys whose new value is `...` are removed."""
     result = json.loads((run / "result.json").read_text()) | changes
     result = {key: value for key, value in result.items() if value is not ...}
     (run / "result.json").write_text(json.dumps(result))
@@ -289,10 +194,10 @@ def ids(value) -> str:
     return value if isinstance(value, str) else ""
 
 
-@pytest.mark.parametrize(("damage", "sentence"), DAMAGES, ids=ids)
+@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=ids)
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
-def test_a_damaged_or_hostile_folder_is_refused(
-    script, evaluate, run, capfd, command, damage, sentence
+def test_a_damaged_or_hostile_run_folder_is_refused(
+    script, evaluate, run, capfd, command, damage, message
 ):
     result = json.loads((run / "result.json").read_text())
     (run / "result.json").write_text(json.dumps(result | {"status": "interrupted"}))
@@ -301,36 +206,36 @@ def test_a_damaged_or_hostile_folder_is_refused(
     code = evaluate(f"run={run}") if command == "evaluate" else script(f"resume={run}")
     output = "".join(capfd.readouterr())
     assert code == 1
-    assert sentence in output and "Traceback" not in output
+    assert message in output and "Traceback" not in output
     assert contents(run) == before
     assert not os.path.exists("/tmp/the-bomb-went-off")
 
 
-@pytest.mark.parametrize(("damage", "sentence"), CHECKPOINTS, ids=ids)
-def test_a_damaged_or_hostile_checkpoint_is_refused(evaluate, run, capfd, damage, sentence):
+@pytest.mark.parametrize(("damage", "message"), CHECKPOINTS, ids=ids)
+def test_a_damaged_or_hostile_checkpoint_is_refused(evaluate, run, capfd, damage, message):
     damage(run / "best.pt")
     before = contents(run)
     assert evaluate(f"run={run}") == 1
     output = "".join(capfd.readouterr())
-    assert sentence in output and "Traceback" not in output
+    assert message in output and "Traceback" not in output
     assert contents(run) == before
     assert not os.path.exists("/tmp/the-bomb-went-off")
 
 
-@pytest.mark.parametrize(("damage", "sentence"), CHECKPOINTS[:6], ids=ids)
-def test_a_damaged_or_hostile_state_is_not_resumed(script, run, capfd, damage, sentence):
+@pytest.mark.parametrize(("damage", "message"), CHECKPOINTS[:6], ids=ids)
+def test_a_damaged_or_hostile_checkpoint_is_not_resumed(script, run, capfd, damage, message):
     path = run / "last.pt"
     damage(path)
     before = contents(run)
     assert script(f"resume={run}", "epochs=9") == 1
     output = "".join(capfd.readouterr())
-    assert sentence in output and "Traceback" not in output
+    assert message in output and "Traceback" not in output
     assert contents(run) == before
     assert not os.path.exists("/tmp/the-bomb-went-off")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_refused(evaluate, run, tmp_path, capfd, content):
+def test_a_file_that_is_not_a_picture_is_refused(evaluate, run, tmp_path, capfd, content):
     path = tmp_path / "a.png"
     path.write_bytes(content)
     assert evaluate(f"run={run}", f"images=[{path}]") == 1
@@ -339,7 +244,7 @@ def test_what_is_no_picture_is_refused(evaluate, run, tmp_path, capfd, content):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         ([], "run=FOLDER is missing"),
         (["run=/nowhere"], "/nowhere is not a folder"),
@@ -348,10 +253,10 @@ def test_what_is_no_picture_is_refused(evaluate, run, tmp_path, capfd, content):
         (["images=[a.png]"], "run=FOLDER is missing"),
     ],
 )
-def test_refusals(evaluate, capfd, arguments, sentence):
+def test_invalid_arguments_are_refused(evaluate, capfd, arguments, message):
     assert evaluate(*arguments) == 1
     error = capfd.readouterr().err
-    assert sentence in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
 
 
 CALLBACKS = """# @package _global_
@@ -383,7 +288,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_folders_of_any_name(script, evaluate, trained, tmp_path, capfd, name):
+def test_run_folders_may_have_any_name(script, evaluate, trained, tmp_path, capfd, name):
     (tmp_path / name).mkdir()
     run = Path(shutil.copytree(trained, tmp_path / name / "run"))
     assert evaluate(f"run={run}") == 0
@@ -392,14 +297,14 @@ def test_folders_of_any_name(script, evaluate, trained, tmp_path, capfd, name):
     assert f"{run} is finished after 4 epochs" in capfd.readouterr().out
 
 
-def test_the_name_of_a_folder_is_no_reference(script, evaluate, capfd):
+def test_folder_names_are_not_interpolated(script, evaluate, capfd):
     for command, key in ((script, "resume"), (evaluate, "run")):
         assert command(f"{key}=a${{x}}") == 1
         error = capfd.readouterr().err
         assert "a${x}" in error and "Traceback" not in error
 
 
-def test_a_folder_as_people_write_it(script, run, tmp_path, monkeypatch, capfd):
+def test_relative_and_home_paths_of_runs_are_accepted(script, run, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("HOME", str(tmp_path))
     for written in (f"{run}/", "~/run", "run", "./run/../run"):
         assert script(f"resume={written}") == 0
@@ -407,12 +312,12 @@ def test_a_folder_as_people_write_it(script, run, tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "message"),
     [
         (["resume=/nowhere"], "/nowhere is not a folder"),
-        (["resume=/nowhere", "--multirun"], "resume=FOLDER goes on with one run"),
-        (["resume=/nowhere", "-m"], "resume=FOLDER goes on with one run"),
-        (["resume=/nowhere", "--multi"], "resume=FOLDER goes on with one run"),
+        (["resume=/nowhere", "--multirun"], "resume=FOLDER resumes a single run"),
+        (["resume=/nowhere", "-m"], "resume=FOLDER resumes a single run"),
+        (["resume=/nowhere", "--multi"], "resume=FOLDER resumes a single run"),
         (["resume=/nowhere", "hydra.mode=MULTIRUN", "epochs=3,4"], "leave --multirun and hydra.m"),
         (["resume=/nowhere", "hydra={mode:MULTIRUN}"], "leave --multirun and hydra.mode out"),
         (["resume=/nowhere", "++hydra.mode=MULTIRUN"], "leave --multirun and hydra.mode out"),
@@ -422,22 +327,22 @@ def test_a_folder_as_people_write_it(script, run, tmp_path, monkeypatch, capfd):
         (["resume=/nowhere", "debug=smoke"], "like epochs=20 or optimizer.lr=0.001"),
     ],
 )
-def test_refusals_to_resume(script, tmp_path, capfd, arguments, sentence):
+def test_invalid_arguments_to_resume_are_refused(script, tmp_path, capfd, arguments, message):
     assert script(*arguments) == 1
     error = capfd.readouterr().err
-    assert sentence in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("word", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
-def test_evaluation_is_no_sweep(evaluate, tmp_path, capfd, word):
+def test_evaluate_refuses_a_sweep(evaluate, tmp_path, capfd, word):
     assert evaluate("run=/nowhere", word) == 1
-    assert "evaluate.py looks at one run" in capfd.readouterr().err
+    assert "evaluate.py evaluates a single run" in capfd.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    ("overrides", "message"),
     [
         (["epocs=9"], "Did you mean epochs?"),
         (["epochs=many"], "epochs=many is not allowed"),
@@ -453,18 +358,18 @@ def test_evaluation_is_no_sweep(evaluate, tmp_path, capfd, word):
         (["epochs=3,4"], "epochs=3,4"),
     ],
 )
-def test_refused_overrides_leave_the_run_as_it_was(
-    script, run, capfd, monkeypatch, overrides, sentence
+def test_refused_overrides_leave_the_run_unchanged(
+    script, run, capfd, monkeypatch, overrides, message
 ):
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [])
     before = contents(run)
     assert script(f"resume={run}", *overrides) == 1
     output = "".join(capfd.readouterr())
-    assert sentence in output and "Traceback" not in output
+    assert message in output and "Traceback" not in output
     assert contents(run) == before
 
 
-def test_a_folder_that_cannot_be_written_to_is_named(script, run, capfd, monkeypatch):
+def test_the_error_for_a_read_only_run_folder_names_it(script, run, capfd, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, _: path != run)
     before = contents(run)
     assert script(f"resume={run}", "epochs=9") == 1

@@ -16,7 +16,7 @@ VIT = {
 }
 
 
-def every_model():
+def all_models():
     return [
         models.Linear(**FACTS),
         models.MLP(**FACTS, hidden_sizes=[8, 9], dropout=0.1),
@@ -27,8 +27,8 @@ def every_model():
     ]
 
 
-@pytest.mark.parametrize("model", every_model(), ids=lambda model: type(model).__name__)
-def test_logits_have_one_column_per_class_and_every_weight_a_gradient(model):
+@pytest.mark.parametrize("model", all_models(), ids=lambda model: type(model).__name__)
+def test_logits_have_one_column_per_class_and_every_weight_gets_a_gradient(model):
     logits = model(torch.randn(5, 3, 12, 12))
     assert logits.shape == (5, 7)
     logits.square().sum().backward()
@@ -36,32 +36,32 @@ def test_logits_have_one_column_per_class_and_every_weight_a_gradient(model):
 
 
 @pytest.mark.parametrize("size", [1, 5, 8, 28, 33])
-def test_fcnn_takes_any_image_size_with_the_same_weights(size):
+def test_fcnn_accepts_any_image_size(size):
     model = models.FCNN(**FACTS, **FCNN).eval()
     assert model(torch.randn(2, 3, size, size + 1)).shape == (2, 7)
 
 
 @pytest.mark.parametrize("kernel_sizes", [[5, 3], [4, 2]])
-def test_a_stage_halves_the_image_whatever_its_kernel(kernel_sizes):
+def test_a_stage_halves_the_image_for_any_kernel_size(kernel_sizes):
     model = models.FCNN(**FACTS, **FCNN | {"kernel_sizes": kernel_sizes}).eval()
     assert model.blocks(torch.randn(2, 3, 12, 12)).shape == (2, 8, 3, 3)
 
 
-def test_fcnn_without_padding_ends_where_its_kernels_fit():
+def test_fcnn_without_padding_refuses_images_smaller_than_its_kernels():
     valid = {"padding": "valid", "depths": [1, 1]}
     model = models.FCNN(**FACTS | {"image_size": 9}, **FCNN | valid).eval()
     assert model.blocks(torch.randn(2, 3, 9, 9)).shape == (2, 8, 1, 1)
-    sentence = r"kernel_sizes=\[5, 3\] leaves 2 × 2 of image_size=8 to a kernel of 3: use fewer"
-    with pytest.raises(ValueError, match=sentence):
+    message = r"kernel_sizes=\[5, 3\] leaves 2 × 2 of image_size=8 to a kernel of 3: use fewer"
+    with pytest.raises(ValueError, match=message):
         models.FCNN(**FACTS | {"image_size": 8}, **FCNN | valid)
 
 
-def test_fcnn_with_an_even_kernel_needs_two_pixels_to_halve():
+def test_fcnn_with_an_even_kernel_refuses_images_that_are_too_small():
     even = {"kernel_sizes": [5, 2]}
     model = models.FCNN(**FACTS | {"image_size": 3}, **FCNN | even).eval()
     assert model.blocks(torch.randn(2, 3, 3, 3)).shape == (2, 8, 1, 1)
-    sentence = r"kernel_sizes=\[5, 2\] leaves 1 × 1 of image_size=2 to a kernel of 2: use fewer"
-    with pytest.raises(ValueError, match=sentence):
+    message = r"kernel_sizes=\[5, 2\] leaves 1 × 1 of image_size=2 to a kernel of 2: use fewer"
+    with pytest.raises(ValueError, match=message):
         models.FCNN(**FACTS | {"image_size": 2}, **FCNN | even)
 
 
@@ -76,7 +76,7 @@ def test_fcnn_has_no_pooling_layer_and_no_hidden_linear_layer():
     assert sum(isinstance(layer, torch.nn.Linear) for layer in layers) == 1
 
 
-def test_vit_cuts_the_image_into_its_patches():
+def test_vit_splits_the_image_into_patches():
     model = models.ViT(**FACTS, **VIT)
     images = torch.randn(2, 3, 12, 12)
     patches = model._patches(images)
@@ -85,14 +85,14 @@ def test_vit_cuts_the_image_into_its_patches():
     assert torch.equal(patches[:, 5], images[:, :, 4:8, 8:12].flatten(1))
 
 
-def test_vit_knows_where_a_patch_lies():
+def test_vit_depends_on_the_positions_of_patches():
     model = models.ViT(**FACTS, **VIT).eval()
     images = torch.randn(1, 3, 12, 12)
     assert not torch.allclose(model(images), model(images.flip(2)))
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         ({"patch_size": 5}, "patch_size=5 does not divide image_size=12: use one of .*4, 6, 12"),
         ({"num_heads": 3}, "num_heads=3 does not divide dim=16: use one of .*2, 4, 8"),
@@ -102,13 +102,13 @@ def test_vit_knows_where_a_patch_lies():
         ({"dropout": 1.5}, "dropout=1.5"),
     ],
 )
-def test_vit_refuses_with_a_sentence(change, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_vit_refuses_invalid_arguments(change, message):
+    with pytest.raises(ValueError, match=message):
         models.ViT(**FACTS, **VIT | change)
 
 
 @pytest.mark.parametrize("widths", [[0, 8], [8, -1], [1.5]])
-def test_fcnn_and_mlp_refuse_a_width_that_is_not_positive(widths):
+def test_fcnn_and_mlp_refuse_invalid_widths(widths):
     with pytest.raises(ValueError, match="at least 1"):
         models.FCNN(**FACTS, **FCNN | {"widths": widths})
     with pytest.raises(ValueError, match="at least 1"):
@@ -116,6 +116,6 @@ def test_fcnn_and_mlp_refuse_a_width_that_is_not_positive(widths):
 
 
 @pytest.mark.parametrize("change", [{"widths": [4]}, {"depths": [2]}, {"kernel_sizes": [3, 3, 3]}])
-def test_fcnn_wants_one_entry_per_stage(change):
+def test_fcnn_requires_one_entry_per_stage(change):
     with pytest.raises(ValueError, match="one entry per stage"):
         models.FCNN(**FACTS, **FCNN | change)

@@ -1,4 +1,4 @@
-"""On the genuine files: what the README promises, as far as a few minutes can show it."""
+"""The accuracy on the original files, as far as it can be tested in a few minutes."""
 
 import json
 import os
@@ -10,22 +10,22 @@ from conftest import PROJECT, run_folders
 ROOT = Path(os.environ.get("DATA_DIR") or PROJECT / "data")
 
 
-def is_there(name: str) -> bool:
-    """Whether the training images of `name` lie under the data root, unpacked or not."""
+def is_available(name: str) -> bool:
+    """Return whether the training images of `name` are under the data root, unpacked or not."""
     return any((ROOT / name / "raw").glob("train-images-idx3-ubyte*"))
 
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(
-        not (is_there("MNIST") and is_there("FashionMNIST")),
+        not (is_available("MNIST") and is_available("FashionMNIST")),
         reason=f"genuine MNIST and Fashion-MNIST are not under {ROOT}",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("model", "dataset", "at_least"),
+    ("model", "dataset", "min_accuracy"),
     [
         ("linear", "mnist", 0.92),
         ("linear", "fashion", 0.84),
@@ -33,14 +33,14 @@ pytestmark = [
         ("mlp", "fashion", 0.89),
     ],
 )
-def test_accuracy_with_the_defaults(script, tmp_path, model, dataset, at_least):
+def test_accuracy_with_the_defaults(script, tmp_path, model, dataset, min_accuracy):
     assert script(f"data_dir={ROOT}", f"model={model}", f"dataset={dataset}") == 0
     (folder,) = run_folders(tmp_path)
-    assert json.loads((folder / "result.json").read_text())["test_accuracy"] >= at_least
+    assert json.loads((folder / "result.json").read_text())["test_accuracy"] >= min_accuracy
 
 
-@pytest.mark.parametrize(("model", "at_least"), [("cnn", 0.97), ("vit", 0.9)])
-def test_accuracy_after_one_epoch(script, tmp_path, model, at_least):
+@pytest.mark.parametrize(("model", "min_accuracy"), [("cnn", 0.97), ("vit", 0.9)])
+def test_accuracy_after_one_epoch(script, tmp_path, model, min_accuracy):
     assert script(f"data_dir={ROOT}", f"model={model}", "epochs=1") == 0
     (folder,) = run_folders(tmp_path)
-    assert json.loads((folder / "result.json").read_text())["test_accuracy"] >= at_least
+    assert json.loads((folder / "result.json").read_text())["test_accuracy"] >= min_accuracy

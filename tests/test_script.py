@@ -1,4 +1,4 @@
-"""The command as it is used: what it prints, what it leaves behind, what it learns."""
+"""script.py end to end: its output, its run folders and what its models learn."""
 
 import csv
 import itertools
@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import PROJECT, run_folders
+from conftest import PROJECT, options, run_folders, start
 
-MODELS = ("linear", "mlp", "cnn", "vit")
-OPTIMIZERS = ("adam", "adamw", "sgd")
+MODELS = options("model")
 
 
 def result(folder) -> dict:
@@ -25,7 +24,7 @@ def metrics(folder) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", options("optimizer"))
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimizer):
     assert script("debug=smoke", f"model={model}", f"optimizer={optimizer}") == 0
@@ -34,7 +33,7 @@ def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimi
     assert len(metrics(folder)) == 1
 
 
-def test_the_run_folder_is_the_record(script, tmp_path, capfd):
+def test_the_run_folder_records_config_metrics_and_result(script, tmp_path, capfd):
     assert script("epochs=3", "limit=256", "batch_size=32", "seed=7") == 0
     (folder,) = run_folders(tmp_path)
     assert folder.name.endswith("_mlp_mnist_adam")
@@ -64,8 +63,24 @@ def test_the_run_folder_is_the_record(script, tmp_path, capfd):
 
     output = capfd.readouterr()
     assert output.out.count("val accuracy") == 3
-    assert "it/s" not in output.err  # a progress bar only on a terminal
+    assert "it/s" not in output.err  # the progress bar is shown only on a terminal
     assert "epoch 3/3" in (folder / "script.log").read_text()
+
+
+def test_terminal_output_fits_80_columns_and_names_the_run_folder(tmp_path, data_dir):
+    """Uses a subprocess, where Hydra's own error messages would appear, too."""
+    arguments = ("model=linear", "epochs=100", "limit=64", "batch_size=64", "val_size=64")
+    process = start(tmp_path, *arguments, f"data_dir={data_dir}")
+    first, *lines = process.communicate()[0].splitlines()
+    (folder,) = run_folders(tmp_path)
+    assert first == f"linear on mnist with adam → {folder.relative_to(tmp_path)}"
+    assert lines[-1] == f"finished: {folder.relative_to(tmp_path)}"
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 100 and max(map(len, epochs)) <= 80
+    process = start(tmp_path, "model.hidden_sizes=[0]", f"data_dir={data_dir}")
+    first, last = process.communicate()[0].splitlines()
+    assert first.startswith("mlp on mnist with adam → runs/") and process.returncode == 1
+    assert last.startswith("mlp on mnist with adam failed: model (models.MLP): hidden_sizes=[0]: ")
 
 
 def test_the_loss_falls_and_the_model_generalises(script, tmp_path):
@@ -83,15 +98,15 @@ def test_every_model_overfits_one_batch(script, tmp_path, model):
     assert result(folder)["val_accuracy"] == 1
 
 
-def test_the_test_figure_is_that_of_the_best_weights(script, tmp_path, monkeypatch):
+def test_the_test_accuracy_is_that_of_the_best_weights(script, tmp_path, monkeypatch):
     import training
 
     seen = []
     evaluate = training.evaluate
 
-    def spy(model, images, cfg):
+    def spy(model, image_set, *arguments):
         weights = [value.clone() for value in model.state_dict().values()]
-        seen.append((len(images), weights, evaluate(model, images, cfg)))
+        seen.append((len(image_set), weights, evaluate(model, image_set, *arguments)))
         return seen[-1][2]
 
     monkeypatch.setattr(training, "evaluate", spy)
@@ -104,7 +119,7 @@ def test_the_test_figure_is_that_of_the_best_weights(script, tmp_path, monkeypat
     assert result(folder)["test_accuracy"] == seen[-1][2]["accuracy"]
 
 
-def test_the_same_seed_gives_the_same_figures(script, tmp_path):
+def test_the_same_seed_gives_the_same_metrics(script, tmp_path):
     arguments = ("model=cnn", "dataset=fashion", "limit=256", "epochs=2", "augmentation=standard")
     for seed in (1, 1, 2):
         assert script(*arguments, f"seed={seed}", "device=cpu", "batch_size=64") == 0
@@ -115,18 +130,18 @@ def test_the_same_seed_gives_the_same_figures(script, tmp_path):
     assert first[0]["train_loss"] != other[0]["train_loss"]
 
 
-def test_the_multirun_of_the_readme(script, tmp_path):
+def test_the_multirun_example_of_the_readme(script, tmp_path):
     grid = ("model=linear,mlp,cnn,vit", "dataset=mnist,fashion", "optimizer=adamw")
     assert script("--multirun", *grid, "debug=smoke") == 0
     folders = run_folders(tmp_path)
     assert len(folders) == 8
     assert {(result(f)["model"], result(f)["dataset"]) for f in folders} == set(
-        itertools.product(MODELS, ("mnist", "fashion"))
+        itertools.product(("linear", "mlp", "cnn", "vit"), ("mnist", "fashion"))
     )
     assert all(result(folder)["status"] == "finished" for folder in folders)
 
 
-def test_a_failing_job_leaves_the_others_alone(script, tmp_path, capfd):
+def test_a_failed_job_does_not_affect_the_others(script, tmp_path, capfd):
     assert script("--multirun", "debug=smoke", "model.hidden_sizes=[8],[0],[9]") == 1
     results = {folder.name.split("-")[0]: result(folder) for folder in run_folders(tmp_path)}
     assert {name: written["status"] for name, written in results.items()} == {
@@ -138,7 +153,7 @@ def test_a_failing_job_leaves_the_others_alone(script, tmp_path, capfd):
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(script, tmp_path, capfd):
+def test_a_non_finite_loss_fails_the_run_with_a_message(script, tmp_path, capfd):
     arguments = ("model=linear", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant")
     assert script(*arguments) == 1
     (folder,) = run_folders(tmp_path)
@@ -146,7 +161,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence(script, tmp_path
     assert "Traceback" not in "".join(capfd.readouterr())
 
 
-def test_a_bug_keeps_its_traceback(script, tmp_path, capfd, monkeypatch):
+def test_an_unexpected_error_shows_its_traceback(script, tmp_path, capfd, monkeypatch):
     import training
 
     monkeypatch.setattr(training, "train_epoch", lambda *_: {}["missing"])
@@ -157,7 +172,7 @@ def test_a_bug_keeps_its_traceback(script, tmp_path, capfd, monkeypatch):
     assert result(folder)["reason"] == "KeyError: 'missing'"
 
 
-def test_missing_data_is_one_sentence_and_no_traceback(script, tmp_path, capfd, monkeypatch):
+def test_missing_data_gives_a_message_without_a_traceback(script, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "empty"))
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
     assert script() == 1
@@ -167,15 +182,13 @@ def test_missing_data_is_one_sentence_and_no_traceback(script, tmp_path, capfd, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
-        (["epochs=0"], 1, "epochs=0 is not allowed"),  # refused, in a folder of its own
+        (["epochs=0"], 1, "epochs=0 is not allowed"),  # refused, but still with its own run folder
         pytest.param(["debug=smoke", "model=linear"], 0, "finished: ", marks=pytest.mark.slow),
     ],
 )
-def test_starts_at_the_same_time_get_folders_of_their_own(
-    tmp_path, data_dir, arguments, code, said
-):
+def test_concurrent_runs_get_separate_folders(tmp_path, data_dir, arguments, code, message):
     def start(_):
         return subprocess.run(
             [sys.executable, PROJECT / "script.py", *arguments],
@@ -186,11 +199,11 @@ def test_starts_at_the_same_time_get_folders_of_their_own(
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(start, range(3)))
     assert [process.returncode for process in done] == [code] * 3, done[0].stderr
-    assert all(said in process.stdout for process in done), done
+    assert all(message in process.stdout for process in done), done
     assert len(run_folders(tmp_path)) == 3
 
 
-def test_the_data_root_is_beside_the_script_or_where_the_user_says(script, tmp_path, capfd):
+def test_data_dir_has_a_default_and_can_be_overridden(script, tmp_path, capfd):
     os.environ.pop("DATA_DIR")
     assert script("--cfg", "job") == 0
     assert "data_dir: ${oc.env:DATA_DIR,null}" in capfd.readouterr().out
@@ -198,10 +211,10 @@ def test_the_data_root_is_beside_the_script_or_where_the_user_says(script, tmp_p
     assert (tmp_path / "elsewhere").is_dir()  # relative to the current folder
 
 
-def test_deterministic_runs_are_equal_and_leave_the_switch_as_it_was(script, tmp_path):
-    for wanted in ("true", "true", "false"):
-        arguments = ("debug=smoke", "model=cnn", "device=cpu", f"deterministic={wanted}")
+def test_deterministic_runs_are_equal_and_set_the_mode_of_torch(script, tmp_path):
+    for deterministic in ("true", "true", "false"):
+        arguments = ("debug=smoke", "model=cnn", "device=cpu", f"deterministic={deterministic}")
         assert script(*arguments) == 0
-        assert torch.are_deterministic_algorithms_enabled() is (wanted == "true")
+        assert torch.are_deterministic_algorithms_enabled() is (deterministic == "true")
     first, second, _ = run_folders(tmp_path)
     assert metrics(first)[0]["train_loss"] == metrics(second)[0]["train_loss"]

@@ -1,0 +1,147 @@
+"""Checkpoint files: written whole, read without running anything, checked before use."""
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lab import files
+from lab.errors import Refusal
+
+# The figures of an epoch: the columns of metrics.csv.
+EPOCH_COLUMNS = (
+    *("epoch", "train_loss", "val_loss", "val_accuracy"),
+    *("lr", "seconds", "images_per_second"),
+)
+
+
+class CheckpointError(Refusal):
+    """A checkpoint that cannot be used; the message says why."""
+
+
+def save(content: dict[str, Any], path: Path) -> None:
+    """Write tensors and primitives to `path`, whole or not at all.
+
+    Raises OSError, naming `path`, if the disk is full or the folder read-only.
+    """
+    buffer = io.BytesIO()  # torch's own error, when it writes to a full disk, does not say so
+    torch.save(content, buffer)
+    with files.replacing(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. Runs no code from it. Raises CheckpointError."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file provokes
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "
+            "tensors and primitives."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of script.py.")
+    return content
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Load the weights of `best.pt`. Raises CheckpointError for those of another model."""
+    weights = load(path).get("model", {})
+    check_weights(weights, model.state_dict(), path)
+    model.load_state_dict(weights)
+
+
+def check_weights(weights: Any, own: dict[str, Tensor], path: Path) -> None:
+    """Raises CheckpointError for the weights of another model, naming what differs from `own`."""
+    _require(isinstance(weights, dict), path, "its weights have no names")
+    differences = [f"{name} is missing" for name in sorted(own.keys() - weights.keys())]
+    differences += [f"{name} is unknown" for name in sorted(map(str, weights.keys() - own.keys()))]
+    differences += [
+        f"{name} {_described(weights[name])} instead of {_described(own[name])}"
+        for name in sorted(own.keys() & weights.keys())
+        if not _alike(weights[name], own[name])
+    ]
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model: {', '.join(differences[:3])}{more}."
+        )
+
+
+def check_optimizer(found: Any, optimizer: Optimizer, path: Path) -> None:
+    """Raises CheckpointError for a state that `optimizer` cannot have: its kernels would read past
+    the end of a tensor that is too short.
+
+    A step with a gradient of zeros shows what state it can have. This step changes the weights:
+    load them afterwards. The state of a parameter without a gradient is empty.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    expected = state_of(optimizer)
+    valid = isinstance(found, dict) and found.keys() == expected.keys()
+    _require(valid, path, "its optimizer is of other parameters")
+    for index, own in expected.items():
+        state = found[index]
+        valid = isinstance(state, dict) and (not state or state.keys() == own.keys())
+        _require(valid, path, "its optimizer is another one")
+        for name, value in state.items():
+            where = f"its optimizer has {name} {_described(value)} for {_described(own[name])}"
+            _require(_alike(value, own[name]), path, where)
+
+
+def state_of(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
+    """The state of each parameter by its number; empty for one that never had a gradient."""
+    content = optimizer.state_dict()
+    numbers = [number for group in content["param_groups"] for number in group["params"]]
+    return {number: content["state"].get(number, {}) for number in numbers}
+
+
+def check_progress(saved: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError for figures of epochs and steps that no run can have."""
+    history, losses, steps = saved["history"], saved["losses"], saved["steps"]
+    of_images = saved["image_losses"]
+    valid = isinstance(of_images, Tensor) and of_images.dtype == torch.float32
+    _require(valid and of_images.ndim == 1, path, "it does not have one loss per image")
+    most = len(of_images)  # steps in an epoch, with one image each
+    valid = isinstance(steps, list) and all(type(n) is int and 1 <= n <= most for n in steps)
+    _require(valid, path, f"steps={steps!r:.60} cannot be")
+    valid = isinstance(history, list) and len(history) <= len(steps)
+    _require(valid, path, "its history is no list of epochs")
+    for number, row in enumerate(history, 1):
+        valid = isinstance(row, dict) and row.keys() == set(EPOCH_COLUMNS)
+        valid = valid and all(type(value) in (int, float) for value in row.values())
+        valid = valid and row["epoch"] == number and 0 <= row["val_accuracy"] <= 1
+        valid = valid and 0 <= row["seconds"] < math.inf
+        _require(valid, path, f"epoch {number} of its history cannot be")
+    valid = isinstance(losses, Tensor) and losses.dtype == torch.float32 and losses.ndim == 2
+    valid = valid and len(losses) <= [*steps, 0][len(history)]
+    _require(valid, path, "its losses are not those of its steps")
+    seconds = saved["seconds"]
+    valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
+    _require(valid, path, f"seconds={seconds!r:.60} cannot be")
+
+
+def _alike(value: Any, own: Any) -> bool:
+    """Whether two tensors agree in shape, type and layout; two other values, in their type."""
+    if not (isinstance(value, Tensor) and isinstance(own, Tensor)):
+        return type(value) is type(own)
+    return (value.shape, value.dtype, value.layout) == (own.shape, own.dtype, own.layout)
+
+
+def _described(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"of {type(value).__name__}"
+    kind = "" if value.dtype == torch.float32 else f" of {str(value.dtype).removeprefix('torch.')}"
+    return f"{tuple(value.shape)}{kind}"
+
+
+def _require(holds: bool, path: Path, found: str) -> None:
+    if not holds:
+        raise CheckpointError(f"{path} is not a checkpoint of this run: {found}.")

@@ -1,0 +1,120 @@
+"""The machine that a run computes on: device, precision, kernels, random generators."""
+
+import ctypes
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+
+from lab.errors import ConfigError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+COMPILE_STEPS = 10_000  # on two cores, torch.compile takes as long as it saves in so many steps
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes, with every "auto" of the config replaced by a choice."""
+
+    device: str
+    precision: str
+
+    @classmethod
+    def prepare(cls, device: str, precision: str, deterministic: bool, seed: int) -> "Machine":
+        """Choose device and precision, set torch's switches, seed every random generator.
+
+        Raises ConfigError for a device that this machine does not have.
+        """
+        device = choose_device(device)
+        machine = cls(device, choose_precision(precision, device))
+        choose_kernels(machine.device, machine.precision)
+        set_deterministic(deterministic)
+        seed_everything(seed)
+        return machine
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """`model` on the device, its convolutions in channels-last order, which is faster."""
+        return model.to(self.device, memory_format=torch.channels_last)
+
+    def compile(self, model: nn.Module, wanted: bool | str, total_steps: int) -> None:
+        """Compile `model` in place. With "auto", only for a run long enough to save time by it."""
+        if total_steps >= COMPILE_STEPS if wanted == "auto" else wanted:
+            model.compile()
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def facts(self) -> dict[str, Any]:
+        """What `result.json` records of the machine."""
+        return {
+            "device": self.device,
+            "device_name": device_name(self.device),
+            "precision": self.precision,
+            "threads": torch.get_num_threads(),
+        }
+
+
+def choose_device(wanted: str) -> str:
+    """The first device that is present, for "auto". Raises ConfigError for one that is not."""
+    present = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()] + ["cpu"]
+    if wanted == "auto":
+        return present[0]
+    if wanted not in present:
+        raise ConfigError(
+            f"device={wanted} is not on this machine: use auto or one of {', '.join(present)}."
+        )
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """For "auto", bf16 where the hardware supports it: emulated bf16 is slower than fp32."""
+    if wanted != "auto":
+        return wanted
+    if device == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu.get_capabilities()
+        is_native = device == "cpu" and bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+    return "bf16" if is_native else "fp32"
+
+
+def choose_kernels(device: str, precision: str) -> None:
+    """Settings that make a step faster on a CPU, by the factors in `benchmarks/README.md`."""
+    # The flash kernel is made for long sequences: for a few tokens in bf16, plain matrix products
+    # are faster. The switch is named after CUDA but applies to CPUs, too.
+    torch.backends.cuda.enable_flash_sdp(device != "cpu" or precision != "bf16")
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        # Every step allocates blocks of the same sizes. Keep freed blocks instead of returning
+        # large ones to the system, which would have to map and clear them again.
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Bit-equal results on one device. An operation that has none then raises RuntimeError."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(wanted)
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)  # the generators of all devices
+
+
+def device_name(device: str) -> str:
+    """The vendor's name of the processor, or its architecture if there is none."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,194 @@
+"""A run from its start to its end: which folder it has, what is recorded, how it ended."""
+
+import logging
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Never
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from lab import files, provenance, record, schema
+from lab.errors import RunFailed, explain
+from lab.signals import exit_on_signals
+
+if TYPE_CHECKING:
+    from lab.state import State
+
+log = logging.getLogger(__name__)
+
+# Where the figures come from: recorded separately for each part of a run that was resumed.
+PART = (
+    *("started", "command", "versions", "commit", "dirty"),
+    *("device", "device_name", "threads", "precision", "data_sha256"),
+)
+GROUPS = ("model", "dataset", "optimizer")
+
+
+class Pruned(Exception):
+    """Ends a trial that a search has given up; `figures` are what it reached."""
+
+    def __init__(self, epoch: int, figures: dict[str, Any]):
+        super().__init__(f"pruned after epoch {epoch}")
+        self.figures = figures
+
+
+@contextmanager
+def open_run(cfg: DictConfig) -> Iterator["Run"]:
+    """The run of the job that Hydra has started. Its end is recorded, however it comes.
+
+    Raises RunFolderError if another process runs in the folder or the folder is damaged. Raises
+    RunFailed for a bad config and for any exception within the context, after it was reported.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    with exit_on_signals(), record.locked(folder):
+        run = Run(cfg, folder)
+        if run.is_over:
+            print(run.is_over)
+            yield run
+            return
+        try:
+            schema.check(cfg)
+            run.start()
+            yield run
+        except Pruned as pruned:
+            run.note(**pruned.figures, reason=str(pruned))
+            run.end("pruned")
+        except Exception as error:
+            run.fail(error)
+        except BaseException:  # a signal
+            run.end("interrupted")
+            print(f"Resume with: python script.py resume={shlex.quote(str(folder))}", flush=True)
+            raise
+        else:
+            run.end("finished")
+
+
+class Run:
+    """The record of a run: `result` is the content of `result.json`.
+
+    A run that is resumed does not change its folder until `begin`, where nothing can be refused any
+    more: an override that does not work leaves the folder as it was.
+    """
+
+    def __init__(self, cfg: DictConfig, folder: Path):
+        self.cfg, self.folder = cfg, folder
+        self.opened = time.perf_counter()
+        self.result = record.read_run(folder)[1] if (folder / "config.yaml").exists() else {}
+        self.is_resumed = bool(self.result)
+        self.is_recording = not self.is_resumed
+        self.is_over = self._is_over()
+        if not self.is_over:
+            self.result = self._described()
+
+    def _is_over(self) -> str | None:
+        """The reason why nothing is left to do, as a sentence to print, if that is so."""
+        status, epochs = self.result.get("status"), self.result.get("epochs", 0)
+        if status == "finished" and epochs >= self.cfg.epochs:
+            return f"{self.folder} is finished after {epochs} epochs: epochs=N continues it."
+        if status == "pruned" and self.cfg.trial is not None:
+            return f"{self.folder} was pruned after {epochs} epochs: trial=null continues it."
+        return None
+
+    def _described(self) -> dict[str, Any]:
+        """What is known before the run: what was asked for, and of which code.
+
+        The origin of earlier parts of the run is kept in a list of its own.
+        """
+        before, job = self.result, HydraConfig.get()
+        choices = {name: job.runtime.choices.get(name) for name in GROUPS}
+        overrides = [*before.get("overrides", []), *job.overrides.task]
+        asked = {
+            "seed": self.cfg.seed,
+            "overrides": list(dict.fromkeys(overrides)),
+            "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+        }
+        if before:
+            part = {key: before[key] for key in PART if key in before}
+            asked["earlier"] = [*before.get("earlier", []), part]
+        kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
+        chosen = {name: option for name, option in choices.items() if option is not None}
+        return kept | chosen | asked | provenance.collect()
+
+    def start(self) -> None:
+        """Record that a new run has started, and say so."""
+        if self.is_recording:
+            self._say_what_and_where()
+            self._write("running")
+
+    def begin(self, state: "State") -> None:
+        """Load the last checkpoint, if there is one. From here on, nothing is refused any more."""
+        self.note(parameters=sum(weights.numel() for weights in state.model.parameters()))
+        if (self.folder / "last.pt").exists():
+            state.load(self.folder / "last.pt")
+        self.note(startup_seconds=round(time.perf_counter() - self.opened, 3))
+        self.is_recording = True
+        self._write("running")
+        if self.is_resumed:
+            self._say_what_and_where()
+        machine = [self.result[key] for key in ("parameters", "device", "precision", "threads")]
+        log.info("%d parameters, %s, %s, %d threads", *machine)
+        if state.epoch or state.losses:
+            state.save_best(self.folder / "best.pt")  # best.pt may be newer than last.pt
+            log.info("resumed after epoch %d, step %d", state.epoch, len(state.losses))
+
+    def note(self, **figures: Any) -> None:
+        """Add figures to the result; they are written when the run ends."""
+        self.result |= figures
+
+    def write_epoch(self, state: "State") -> None:
+        """Write the figures of the epoch that ended and, if it is the best one, the weights."""
+        row = state.history[-1]
+        if state.best is row:
+            state.save_best(self.folder / "best.pt")
+        rows = [list(row), *(list(row.values()) for row in state.history)]
+        files.write_csv(self.folder / "metrics.csv", rows)
+        log.info(
+            f"epoch {row['epoch']}/{len(state.steps)}  train loss {row['train_loss']:.3f}  "
+            f"val loss {row['val_loss']:.3f}  val accuracy {row['val_accuracy']:.2%}  "
+            f"{row['seconds']:.1f} s"
+        )
+
+    def fail(self, error: Exception) -> Never:
+        """Report and record why the run failed. Raises RunFailed."""
+        sentence = explain(error)
+        reason = sentence or f"{type(error).__name__}: {error}"
+        if self.is_recording:
+            log.error("%s failed: %s", self._what(), reason, exc_info=None if sentence else error)
+        else:
+            print(sentence or traceback.format_exc(), file=sys.stderr)
+        self.note(reason=reason)
+        self.end("failed")
+        raise RunFailed(reason) from error
+
+    def end(self, status: str) -> None:
+        """Record how the run ended, unless it was resumed and refused: then it stays as it was."""
+        if not self.is_recording:
+            return
+        self._write(status)
+        if "test_accuracy" in self.result and status == "finished":
+            figures = 100 * self.result["test_accuracy"], self.result["best_epoch"]
+            log.info("test accuracy %.2f %% (weights of epoch %d)", *figures)
+        if status != "failed":
+            log.info("%s: %s", status, record.shown(self.folder))
+
+    def _write(self, status: str) -> None:
+        self.note(status=status)
+        if status == "running":
+            record.write_changes(self.folder, part=len(self.result.get("earlier", [])))
+        files.write_json(self.folder / "result.json", self.result)
+        if status == "running":
+            record.write_config(self.folder / "config.yaml", self.cfg)
+
+    def _what(self) -> str:
+        model, dataset, optimizer = (self.result.get(name, "?") for name in GROUPS)
+        return f"{model} on {dataset} with {optimizer}"
+
+    def _say_what_and_where(self) -> None:
+        log.info("%s → %s", self._what(), record.shown(self.folder))

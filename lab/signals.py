@@ -1,0 +1,29 @@
+"""Signals that stop a run: of a person (Ctrl-C), of the system, of a job scheduler."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+@contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Turn each of SIGNALS into SystemExit(128 + signal), so that how the run ended is recorded.
+
+    A handler that is already installed stays: on Slurm, submitit's puts the job back into the
+    queue.
+    """
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if handler in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,189 @@
+"""The state of training: saved whole, checked when it is loaded, resumed exactly."""
+
+import random
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lab import checkpoint
+from lab.checkpoint import CheckpointError
+
+
+@dataclass
+class State:
+    """All that changes while a model trains: the content of `last.pt`.
+
+    The order of the images and their augmentation are not part of it: they follow from the seed,
+    the epoch, the step and the losses of the images. Neither is the scheduler: its state follows
+    from the number of steps.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    steps: list[int]  # in each epoch
+    image_losses: Tensor  # (N,), of each training image when it was last trained on
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row of figures per epoch
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    # Of the epoch under way:
+    losses: list[Tensor] = field(default_factory=list)  # (B,) per step
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history)
+
+    @property
+    def is_last_epoch(self) -> bool:
+        """Whether the epoch that finished is the last one."""
+        return self.epoch == len(self.steps)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch with the highest validation accuracy. Of equals it is the last,
+        whose learning rate was the lowest."""
+        return max(reversed(self.history), key=lambda row: row["val_accuracy"])
+
+    def start_clock(self) -> None:
+        """Start to time an epoch, unless it is a resumed one, whose time continues."""
+        if not self.losses:
+            self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        """Seconds of training in the epoch under way, including those before a resume."""
+        return time.perf_counter() - self.started
+
+    def end_epoch(self, train: dict[str, float], val: dict[str, float]) -> None:
+        """Add a row of figures and, if it is the best one, keep a copy of the weights."""
+        lr, seconds = self.scheduler.get_last_lr()[0], round(train["seconds"], 3)
+        speed = round(train["images_per_second"])
+        figures = (self.epoch + 1, train["loss"], val["loss"], val["accuracy"], lr, seconds, speed)
+        row = dict(zip(checkpoint.EPOCH_COLUMNS, figures, strict=True))
+        self.history.append(row)
+        self.losses = []
+        if self.best is row:
+            weights = self.model.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of all epochs together, as `result.json` has them."""
+        seconds = sum(row["seconds"] for row in self.history)
+        num_images = sum(row["images_per_second"] * row["seconds"] for row in self.history)
+        return {
+            "val_accuracy": self.best["val_accuracy"],
+            "val_loss": self.best["val_loss"],
+            "best_epoch": self.best["epoch"],
+            "epochs": self.epoch,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(num_images / max(seconds, 0.001)),
+        }
+
+    def save(self, path: Path) -> None:
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": checkpoint.state_of(self.optimizer),
+            "best_weights": self.best_weights,
+            "history": self.history,
+            "image_losses": self.image_losses,
+            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0, 0),
+            "seconds": self.seconds(),
+            "steps": self.steps,
+            "generators": generators(),
+        }
+        checkpoint.save(content, path)
+
+    def save_best(self, path: Path) -> None:
+        if self.history:
+            checkpoint.save({"model": self.best_weights, "epoch": self.best["epoch"]}, path)
+
+    def load(self, path: Path) -> None:
+        """Restore what `save` wrote. Hyper-parameters remain those of the config.
+
+        Raises CheckpointError for a file that is not a checkpoint of this model and optimizer, that
+        stopped in the middle of an epoch of another length, or that is beyond the last epoch.
+        """
+        saved = checkpoint.load(path)
+        try:
+            self._check(saved, path)
+            self._take(saved)
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a damaged or hostile file provokes
+            raise CheckpointError(f"{path} is not a checkpoint of this run ({error!r}).") from error
+        done = sum(self.steps[: self.epoch]) + len(self.losses)
+        try:
+            with warnings.catch_warnings():  # torch warns of scheduler steps before the optimizer's
+                warnings.simplefilter("ignore")
+                for _ in range(done):
+                    self.scheduler.step()
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is {done} steps on already, more than the config has: set more epochs."
+            ) from error
+
+    def _check(self, saved: dict[str, Any], path: Path) -> None:
+        own = self.model.state_dict()
+        checkpoint.check_weights(saved["model"], own, path)
+        checkpoint.check_progress(saved, path)
+        if saved["history"] or saved["best_weights"]:
+            checkpoint.check_weights(saved["best_weights"], own, path)
+        checkpoint.check_optimizer(saved["optimizer"], self.optimizer, path)
+        images, own_images = len(saved["image_losses"]), len(self.image_losses)
+        if images != own_images:
+            raise CheckpointError(
+                f"{path} is of {images} training images, which cannot become {own_images}: "
+                "leave val_size and limit as they were."
+            )
+        epoch = len(saved["history"])
+        if epoch + (len(saved["losses"]) > 0) > len(self.steps):
+            raise CheckpointError(
+                f"{path} is {epoch} epochs on already, more than the config has: set more epochs."
+            )
+        if len(saved["losses"]) and saved["steps"][epoch] != self.steps[epoch]:
+            raise CheckpointError(
+                f"{path} stopped in the middle of an epoch of {saved['steps'][epoch]} steps, which "
+                f"cannot continue with {self.steps[epoch]}: leave batch_size and skip_easy as they "
+                "were."
+            )
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
+        self.best_weights, self.history = saved["best_weights"], saved["history"]
+        device = self.image_losses.device
+        self.image_losses = saved["image_losses"].to(device)
+        self.losses = list(saved["losses"].to(device))
+        self.started = time.perf_counter() - saved["seconds"]
+        set_generators(saved["generators"])
+
+
+def generators() -> dict[str, Any]:
+    """The state of every random generator, as tensors and primitives."""
+    name, keys, *rest = numpy.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(numpy.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_generators(state: dict[str, Any]) -> None:
+    random.setstate(state["python"])
+    name, keys, position, *rest = state["numpy"]
+    if not 0 <= position <= len(keys) == 624:  # NumPy would read past the end
+        raise ValueError("the state of NumPy's generator is damaged")
+    numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), position, *rest))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

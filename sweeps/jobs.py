@@ -1,0 +1,128 @@
+"""The jobs of a sweep: their folders' names, their state before it starts, how each one ended."""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+
+from lab import provenance, record
+from lab.errors import ConfigError, RunFailed, explain
+
+
+def check_name(name: str, overrides: Collection[Override]) -> None:
+    """Raises ConfigError for a name that is not a folder of its own below runs/."""
+    if any(
+        override.key_or_group == "name" and override.is_sweep_override() for override in overrides
+    ):
+        raise ConfigError("name is one for the whole sweep: give a single one, without commas.")
+    parts = Path(name).parts
+    if not parts or ".." in parts:
+        raise ConfigError(
+            f"name={name} is not allowed: it must name a folder below runs/, like name=mine."
+        )
+
+
+def folder_name(overrides: Iterable[str]) -> str:
+    """The name of a job's folder, from the overrides that the sweeper gave it."""
+    pairs = (override.partition("=") for override in overrides)
+    return next((value.strip("'") for key, _, value in pairs if key == "hydra.sweep.subdir"), "")
+
+
+def announce(status: dict[Path, str]) -> None:
+    """Print how many jobs there are in each state, and how many of them ran on other code."""
+    words = {
+        "finished": "finished",
+        "queued": "queued",
+        "running": "running elsewhere",
+        "interrupted": "to resume",
+        "failed": "failed before",
+        "damaged": "damaged",
+        "pruned": "pruned",
+        "new": "new",
+    }
+    count = Counter(status.values())
+    parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
+    print(f"{len(status)} job{'s' * (len(status) != 1)}: {', '.join(parts)}")
+    now = (provenance.collect()["commit"], provenance.uncommitted_changes().encode())
+    began = [folder for folder, state in status.items() if state in ("finished", "interrupted")]
+    others = Counter(_code_name(code) for folder in began if (code := _code_of(folder)) != now)
+    if others:
+        codes = ", ".join(f"{number} on {name}" for name, number in others.items())
+        print(
+            f"{others.total()} of them ran on code that differs from the current code "
+            f"({_code_name(now)}): {codes}"
+        )
+
+
+def _code_of(folder: Path) -> tuple[str | None, bytes]:
+    """The commit that a run was on, and the uncommitted changes."""
+    changes = folder / "changes.diff"
+    commit = record.read_result(folder).get("commit")
+    return commit, changes.read_bytes() if changes.exists() else b""
+
+
+def _code_name(code: tuple[str | None, bytes]) -> str:
+    commit, changes = code
+    return f"{(commit or 'no commit')[:9]}{' with uncommitted changes' if changes else ''}"
+
+
+def wait_for(folders: Sequence[Path]) -> None:
+    """Wait until no other process runs in `folders`: jobs may outlive the command of a sweep."""
+    waiting = [folder for folder in folders if record.status(folder) == "running"]
+    if waiting:
+        names = ", ".join(folder.name for folder in waiting)
+        print(f"Waiting for jobs that run elsewhere: {names}. Ctrl-C ends only the waiting.")
+    while any(record.status(folder) == "running" for folder in waiting):
+        time.sleep(1)
+
+
+def has_failed(answer: JobReturn) -> bool:
+    return answer.status == JobStatus.FAILED
+
+
+def has_reported(answer: JobReturn) -> bool:
+    """Whether a job that ran in this process has already printed how it ended."""
+    return not has_failed(answer) or isinstance(answer._return_value, RunFailed)
+
+
+def outcome(name: str, answer: JobReturn) -> str:
+    """How the job in the folder `name` ended, as a line to print."""
+    returned = answer._return_value
+    if isinstance(returned, RunFailed):
+        return f"{name} failed: {returned}"
+    if has_failed(answer):  # before the run could record its reason
+        return f"{name} failed: {explain(returned) or repr(returned)}"
+    if isinstance(returned, float):
+        return f"{name} finished: {returned:.2%} on validation"
+    return f"{name} finished: {returned}"  # another function than script.py's, in a search
+
+
+def died(reason: str) -> JobReturn:
+    """The answer of a job that ended without one."""
+    return JobReturn(status=JobStatus.FAILED, _return_value=RunFailed(reason))
+
+
+class Progress:
+    """Counts the jobs of a sweep that run side by side, and estimates the time left."""
+
+    def __init__(self, total: int):
+        self.total, self.ended = total, 0
+        self.started = time.monotonic()
+
+    def line(self, outcome: str, running: int) -> str:
+        """`3 of 8 (2 running, 4 min left): OUTCOME`, for a job that has just ended."""
+        self.ended += 1
+        seconds = (time.monotonic() - self.started) / self.ended * (self.total - self.ended)
+        parts = [f"{running} running"] if running else []
+        parts += [f"about {duration(seconds)} left"] if self.ended < self.total else []
+        state = f" ({', '.join(parts)})" if parts else ""
+        return f"{self.ended} of {self.total}{state}: {outcome}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,37 @@
+"""How a trial learns that its search has seen enough of it."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+
+from lab.run import Pruned
+
+
+def report_to_search(trial: int | None, epochs: int, history: list[dict[str, Any]]) -> None:
+    """Report the epochs of a trial to its search, if there is one with a pruner.
+
+    `history` has a row of figures per finished epoch, of `epochs` in all. An epoch that was
+    reported before the trial was resumed is not reported again. Raises Pruned if the trial is not
+    worth any more epochs.
+    """
+    if trial is None or not (job := HydraConfig.get()).sweeper.get("pruner"):
+        return
+    import optuna
+
+    from sweeps.optuna_backend import load_study
+
+    study = load_study(job.sweeper, Path(job.runtime.output_dir).parent)
+    study.pruner = instantiate(job.sweeper.pruner)
+    found = study.get_trials(deepcopy=False)[trial]
+    reporter = optuna.trial.Trial(study, found._trial_id)
+    objective = job.sweeper.objectives[0]
+    for step, row in enumerate(history):  # counted from 0, as pruners do
+        if step not in found.intermediate_values:
+            reporter.report(row[objective], step)
+    if len(history) < epochs and reporter.should_prune():
+        best = max(row["val_accuracy"] for row in history)
+        seconds = round(sum(row["seconds"] for row in history), 2)
+        figures = {"val_accuracy": best, "epochs": len(history), "seconds": seconds}
+        raise Pruned(len(history), figures)

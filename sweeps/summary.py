@@ -1,0 +1,63 @@
+"""Many runs summarised: a table, a CSV file and a figure, made from run folders alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab import files, record
+from sweeps import figure, runs
+from sweeps.table import formatted, markdown, short, spread
+
+
+def summarise(folders: Sequence[Path]) -> None:
+    """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
+
+    Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
+    written; the table is printed before that.
+    """
+    found = runs.read(folders)
+    varied = runs.what_varied(found)
+    rows = runs.grouped(found, varied)
+    text = "\n".join([*table(rows, varied), *unfinished(found)])
+    print(text)
+    names = ["results.csv", "results.md"]
+    files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
+    files.write_text(folders[0] / "results.md", text + "\n")
+    if rows:
+        figure.draw(folders[0] / "results.png", rows)
+        names.append("results.png")
+    print(f"\nWritten to {record.shown(folders[0].absolute())}: {', '.join(names)}")
+
+
+def table(rows: list[dict[str, Any]], varied: list[str]) -> list[str]:
+    """The lines of the table, a row per setting."""
+    head = [*short(varied), "runs", "val accuracy %", "test accuracy %", "seconds", ""]
+    cells = [
+        [
+            *map(formatted, row["setting"]),
+            str(row["runs"]),
+            spread(row["val_accuracy"], 100, 2),
+            spread(row["test_accuracy"], 100, 2),
+            spread(row["seconds"], 1, 1),
+            "best" if row["best"] else "",
+        ]
+        for row in rows
+    ]
+    return markdown(head, cells)
+
+
+def unfinished(found: list[dict[str, Any]]) -> list[str]:
+    """A line per run that is not finished, with the reason if it failed."""
+    others = [run for run in found if run["status"] != "finished"]
+    parts = [(run["status"], str(run["folder"]), run.get("reason")) for run in others]
+    lines = [f"- {': '.join(filter(None, words))}" for words in parts]
+    return ["", *lines] if lines else []
+
+
+def csv_rows(found: list[dict[str, Any]], varied: list[str]) -> list[list[Any]]:
+    """A row per run, unfinished ones included, with all digits."""
+    columns = ["seed", "status", *runs.FIGURES, "best_epoch", "parameters", "folder"]
+    rows = [
+        [*runs.setting(run, varied), *(run.get(column, "") for column in columns)] for run in found
+    ]
+    return [[*varied, *columns], *rows]

@@ -1,0 +1,268 @@
+"""Runs that are interrupted or killed resume to the same result as uninterrupted ones."""
+
+import csv
+import importlib
+import json
+import operator
+import os
+import random
+import shlex
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_folders, start
+from torch.utils._pytree import tree_leaves
+
+from lab import provenance
+from lab.signals import SIGNALS
+
+TIMED = ("seconds", "images_per_second")
+ARGUMENTS = ("epochs=3", "batch_size=16", "checkpoint.every=0.05", "checkpoint.unit=seconds")
+
+
+def rows(folder: Path) -> list[dict]:
+    with (folder / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMED} for row in csv.DictReader(file)]
+
+
+def assert_same_result(folder: Path, uninterrupted: Path) -> None:
+    """Compare checkpoints, metrics and results exactly, except for timings."""
+    saved, expected = (torch.load(path / "last.pt") for path in (folder, uninterrupted))
+    assert saved.keys() == expected.keys()
+    for key in saved.keys() - {"history", "seconds"}:  # metrics.csv, compared below, and a timing
+        leaves, others = (tree_leaves(tree[key]) for tree in (saved, expected))
+        for value, other in zip(leaves, others, strict=True):
+            same = torch.equal if isinstance(value, torch.Tensor) else operator.eq
+            assert same(value, other), key
+    best, expected = (torch.load(path / "best.pt") for path in (folder, uninterrupted))
+    assert best["epoch"] == expected["epoch"]
+    assert all(map(torch.equal, best["model"].values(), expected["model"].values()))
+    assert rows(folder) == rows(uninterrupted)
+    records = [json.loads((path / "result.json").read_text()) for path in (folder, uninterrupted)]
+    assert records[0]["status"] == records[1]["status"] == "finished"
+    assert records[0]["test_accuracy"] == records[1]["test_accuracy"]
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("references")
+
+
+@pytest.fixture
+def uninterrupted(references, script):
+    """A finished run of each model, trained once, as the reference for resumed runs."""
+
+    def train_once(model: str) -> Path:
+        folder = references / model
+        if not folder.exists():
+            assert script(f"model={model}", *ARGUMENTS, f"hydra.run.dir={folder}") == 0
+        return folder
+
+    return train_once
+
+
+def kill_at_random(folder: Path, seed: int, *arguments: str) -> Path:
+    """Start a run, kill it at a random moment after its first save, and return its folder."""
+    process = start(folder, *arguments)
+    while not list(folder.glob("runs/**/last.pt")):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    time.sleep(random.Random(seed).uniform(0, 0.6))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return next(folder.glob("runs/**/last.pt")).parent
+
+
+KILLS = [(model, seed) for seed in range(9) for model in ("linear", "mlp", "cnn", "vit")]
+
+
+@pytest.mark.parametrize(
+    ("model", "seed"),
+    [pytest.param(*kill, marks=[pytest.mark.slow] if kill != ("cnn", 0) else []) for kill in KILLS],
+)
+def test_a_killed_run_resumes_to_the_same_result(script, tmp_path, uninterrupted, model, seed):
+    reference = uninterrupted(model)
+    run = kill_at_random(tmp_path, seed, f"model={model}", *ARGUMENTS)
+    assert script(f"resume={run}") == 0
+    assert_same_result(run, reference)
+    assert len(run_folders(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves_at_the_next_step_and_prints_how_to_resume(
+    script, tmp_path, uninterrupted, number
+):
+    reference = uninterrupted("mlp")
+    process = start(tmp_path, "model=mlp", *ARGUMENTS, "checkpoint.every=1000")
+    while not list(tmp_path.glob("runs/**/metrics.csv")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    (run,) = run_folders(tmp_path)
+    assert process.returncode == 128 + number, output
+    assert f"Resume with: python script.py resume={run}" in output and "Traceback" not in output
+    assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+    (run / "best.pt").write_bytes(b"of an epoch that last.pt knows nothing of")
+    assert script(f"resume={run}") == 0
+    assert_same_result(run, reference)
+
+
+def test_a_second_interrupt_exits_immediately(tmp_path, script):
+    process = start(tmp_path, "model=cnn", "batch_size=640", "epochs=1000", "augmentation=none")
+    while not list(tmp_path.glob("runs/**/metrics.csv")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode in (-signal.SIGINT, 130)
+
+
+@pytest.fixture
+def finished(tmp_path, uninterrupted) -> Path:
+    return Path(shutil.copytree(uninterrupted("mlp"), tmp_path / "run"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_resuming_a_finished_run_changes_nothing(script, finished, capfd):
+    before = contents(finished)
+    assert script(f"resume={finished}") == 0
+    assert "is finished after 3 epochs: epochs=N continues it" in capfd.readouterr().out
+    assert contents(finished) == before
+
+
+def test_a_finished_run_continues_with_more_epochs(script, finished):
+    assert script(f"resume={finished}", "epochs=5") == 0
+    assert [row["epoch"] for row in rows(finished)] == ["1", "2", "3", "4", "5"]
+    record = json.loads((finished / "result.json").read_text())
+    assert record["epochs"] == 5 and record["overrides"][-1] == "epochs=5"
+    assert script(f"resume={finished}") == 0  # the run has recorded the new number
+    assert len(rows(finished)) == 5
+
+
+def test_each_part_of_a_run_records_its_provenance(script, finished, monkeypatch):
+    first = json.loads((finished / "result.json").read_text())
+    changes = (finished / "changes.diff").read_text()
+    monkeypatch.setattr(provenance, "uncommitted_changes", lambda: "another change")
+    assert script(f"resume={finished}", "epochs=4") == 0
+    record = json.loads((finished / "result.json").read_text())
+    keys = ("started", "command", "versions", "commit", "dirty", "device_name", "data_sha256")
+    (earlier,) = record["earlier"]
+    assert {key: earlier[key] for key in keys} == {key: first[key] for key in keys}
+    assert record["started"] > first["started"]
+    assert (finished / "changes.diff").read_text() == "another change"
+    assert (finished / "changes-1.diff").read_text() == changes
+    assert script(f"resume={finished}", "epochs=5") == 0
+    assert len(json.loads((finished / "result.json").read_text())["earlier"]) == 2
+
+
+def resume_line(output: str) -> list[str]:
+    (line,) = [line for line in output.splitlines() if line.startswith("Resume with: ")]
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "where", ["lab.machine.choose_device", "sources.load", "training.evaluate"]
+)
+def test_a_signal_at_any_moment_ends_the_run_with_a_message(
+    script, tmp_path, monkeypatch, capfd, where, number
+):
+    """While torch starts, while data is read, and while the test images are evaluated."""
+    module, _, name = where.rpartition(".")
+    function = getattr(importlib.import_module(module), name)
+
+    def interrupted(*arguments, **named):
+        if where != "training.evaluate" or len(arguments[1]) == 160:  # the test images
+            os.kill(os.getpid(), number)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(where, interrupted)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    folder = tmp_path / "with space"
+    assert script("debug=smoke", "model=linear", f"hydra.run.dir='{folder}'") == 128 + number
+    output = "".join(capfd.readouterr())
+    assert resume_line(output)[-1] == f"resume={folder}" and "Traceback" not in output
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert script(resume_line(output)[-1]) == 0
+
+
+def test_an_interrupt_before_the_run_starts_prints_one_word(script, monkeypatch, capfd):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lab.command_line.for_script", interrupt)
+    assert script() == 130
+    assert capfd.readouterr().err == "Interrupted.\n"
+
+
+def test_a_resume_interrupted_before_training_changes_nothing(script, finished, monkeypatch):
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("sources.load", interrupted)
+    before = contents(finished)
+    assert script(f"resume={finished}", "epochs=4") == 143
+    assert contents(finished) == before
+
+
+def test_a_failed_run_records_the_machine_and_the_data(script, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.train_epoch", lambda *_: {}["missing"])
+    assert script("debug=smoke", "model=linear") == 1
+    (run,) = run_folders(tmp_path)
+    record = json.loads((run / "result.json").read_text())
+    assert record["status"] == "failed"
+    known = {"device", "device_name", "threads", "precision", "data_sha256", "parameters"}
+    assert known <= record.keys()
+
+
+def test_the_batch_size_may_change_between_epochs(script, finished):
+    """The schedule counts in the new steps, so it still ends with the run."""
+    assert script(f"resume={finished}", "epochs=4", "batch_size=64") == 0
+    assert float(rows(finished)[-1]["lr"]) < 1e-5
+
+
+def test_fewer_epochs_than_already_trained_are_refused(script, finished, capfd):
+    result = json.loads((finished / "result.json").read_text())
+    (finished / "result.json").write_text(json.dumps(result | {"status": "interrupted"}))
+    before = contents(finished)
+    assert script(f"resume={finished}", "epochs=1") == 1
+    assert "set more epochs" in capfd.readouterr().err
+    assert contents(finished) == before
+
+
+def test_a_second_process_in_the_same_run_folder_is_refused(script, finished, capfd):
+    import filelock
+
+    with filelock.FileLock(finished / ".lock"):
+        assert script(f"resume={finished}", "epochs=5") == 1
+    assert "is in use: another process is running there" in capfd.readouterr().err
+
+
+def test_a_run_folder_with_the_old_class_name_of_digits_resumes(script, tmp_path, capfd):
+    assert script("debug=smoke", "model=linear", "dataset=digits", "hydra.run.dir=old") == 0
+    config = tmp_path / "old/config.yaml"
+    config.write_text(config.read_text().replace("sources.Digits", "datasets.Digits"))
+    assert script("resume=old", "epochs=2") == 0
+    assert "_target_: sources.Digits" in config.read_text()
+    assert len(rows(tmp_path / "old")) == 2

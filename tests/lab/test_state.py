@@ -1,0 +1,257 @@
+import os
+import pickle
+import random
+import resource
+
+import numpy
+import pytest
+import torch
+from test_training import composed, end_epoch, new_state, patterns, train
+
+from lab import checkpoint
+from lab.build import build
+from lab.state import State
+
+
+def row(epoch: int) -> dict[str, float]:
+    return dict.fromkeys(checkpoint.EPOCH_COLUMNS, 0.5) | {"epoch": epoch}
+
+
+def trained(*overrides: str, epochs: int = 2):
+    cfg = composed("batch_size=16", *overrides)
+    state = new_state(cfg)
+    state.steps = [4] * 9
+    for _ in range(epochs):
+        train(state, patterns(), cfg)
+        end_epoch(state)
+    return state, cfg
+
+
+def test_the_best_epoch_is_the_latest_in_a_tie():
+    history = [{"epoch": i, "val_accuracy": a} for i, a in enumerate((0.5, 0.9, 0.9, 0.7), 1)]
+    assert State(None, None, None, [], None, history).best["epoch"] == 3
+
+
+def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
+    state, _ = trained("model=mlp")
+    state.save(tmp_path / "last.pt")
+    loaded = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert loaded["history"] == state.history
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+@pytest.mark.parametrize("scheduler", ["onecycle", "cosine", "constant"])
+def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stop_after):
+    """Stopped within the first epoch, at its end, and within the second."""
+    overrides = ("model=mlp", "model.dropout=0.5", f"scheduler={scheduler}", "optimizer=adamw")
+    whole, _ = trained(*overrides)
+
+    class Stop(Exception):
+        pass
+
+    cfg = composed("batch_size=16", *overrides)
+    first = new_state(cfg)
+    first.steps = [4] * 9
+
+    def after_step():
+        if first.epoch * 4 + len(first.losses) == stop_after:
+            first.save(tmp_path / "last.pt")
+            raise Stop
+
+    with pytest.raises(Stop):
+        while True:
+            train(first, patterns(), cfg, after_step=after_step)
+            end_epoch(first)
+
+    second = new_state(cfg)
+    second.steps = [4] * 9
+    torch.rand(100)  # advance the generator, which loading must restore
+    second.load(tmp_path / "last.pt")
+    while second.epoch < 2:
+        train(second, patterns(), cfg)
+        end_epoch(second)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert whole.scheduler.get_last_lr() == second.scheduler.get_last_lr()
+
+
+def test_every_random_generator_is_saved(tmp_path):
+    state, cfg = trained("model=linear", epochs=1)
+    state.save(tmp_path / "last.pt")
+    drawn = random.random(), numpy.random.rand(), torch.rand(1)
+    restored = new_state(cfg)
+    restored.load(tmp_path / "last.pt")
+    assert (random.random(), numpy.random.rand(), torch.rand(1)) == drawn
+
+
+def test_hyperparameters_come_from_the_config_not_the_checkpoint(tmp_path):
+    state, _ = trained("model=linear", "optimizer=adamw", epochs=1)
+    state.save(tmp_path / "last.pt")
+    cfg = composed("batch_size=16", "model=linear", "optimizer=adamw", "optimizer.weight_decay=0.7")
+    other = new_state(cfg)
+    other.steps = [4] * 9
+    other.load(tmp_path / "last.pt")
+    assert other.optimizer.param_groups[0]["weight_decay"] == 0.7
+
+
+def test_the_error_for_a_checkpoint_of_another_model_names_parameters_and_shapes(tmp_path):
+    state, _ = trained("model=mlp", "model.hidden_sizes=[8]", epochs=1)
+    state.save(tmp_path / "last.pt")
+    other = new_state(composed("model=mlp", "model.hidden_sizes=[9]"))
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"head.weight \(10, 8\) instead of \(10, 9\)"
+    ):
+        other.load(tmp_path / "last.pt")
+    with pytest.raises(checkpoint.CheckpointError, match=r"layers\.0\.weight is unknown"):
+        new_state(composed("model=linear")).load(tmp_path / "last.pt")
+
+
+def test_a_partial_epoch_cannot_resume_with_another_batch_size(tmp_path):
+    state, cfg = trained("model=linear", epochs=1)
+    state.losses = [torch.ones(16)]
+    state.save(tmp_path / "last.pt")
+    other = new_state(cfg)
+    other.steps = [8] * 9
+    with pytest.raises(checkpoint.CheckpointError, match=r"epoch of 4 steps.*leave batch_size"):
+        other.load(tmp_path / "last.pt")
+
+
+def numpy_generator(position: int) -> tuple:
+    return ("MT19937", torch.zeros(624, dtype=torch.int64), position, 0, 0.0)
+
+
+HOSTILE = [
+    (lambda saved: saved["optimizer"][0].update(exp_avg=torch.zeros(3)), r"exp_avg \(3,\) for"),
+    (lambda saved: saved["optimizer"][0].update(exp_avg=[0]), "exp_avg of list for"),
+    (lambda saved: saved["optimizer"][0].update(step=torch.zeros(2)), r"step \(2,\) for \(\)"),
+    (lambda saved: saved["optimizer"][0].pop("exp_avg"), "its optimizer is another one"),
+    (lambda saved: saved["optimizer"].pop(1), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(optimizer={}), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(optimizer=[]), "its optimizer is of other parameters"),
+    (lambda saved: saved.update(losses=[1.0]), "its losses are not those"),
+    (lambda saved: saved.update(losses=torch.zeros(5, 16)), "its losses are not those"),
+    (lambda saved: saved.update(losses=torch.zeros(2)), "its losses are not those"),
+    (lambda saved: saved.update(history=[{}]), "epoch 1 of its history cannot be"),
+    (lambda saved: saved.update(history="ab"), "its history is no list"),
+    (lambda saved: saved["history"][0].update(seconds="1"), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(seconds=-1), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(epoch=7), "epoch 1 of its history cannot be"),
+    (lambda saved: saved["history"][0].update(val_accuracy=2), "epoch 1 of its history cannot be"),
+    (lambda saved: saved.update(history=[row(i + 1) for i in range(99)]), "its history is no list"),
+    (lambda saved: saved.update(steps=4), "steps=4 cannot be"),
+    (lambda saved: saved.update(steps=[0]), r"steps=\[0\] cannot be"),
+    (lambda saved: saved.update(steps=[4.0]), r"steps=\[4.0\] cannot be"),
+    (lambda saved: saved.update(steps=[10**12]), r"steps=\[1000000000000\] cannot be"),
+    (lambda saved: saved.update(image_losses=torch.zeros(3)), r"steps=\[4.* cannot be"),
+    (
+        lambda saved: saved.update(image_losses=torch.zeros(65)),
+        "leave val_size and limit",
+    ),
+    (lambda saved: saved.update(image_losses=3), "it does not have one loss per image"),
+    (lambda saved: saved.update(seconds="long"), "seconds='long' cannot be"),
+    (lambda saved: saved.update(best_weights={}), "head.bias is missing"),
+    (lambda saved: saved.update(best_weights=[]), "its weights have no names"),
+    (lambda saved: saved.update(model=[1]), "its weights have no names"),
+    (lambda saved: saved["model"].update({"head.bias": 3}), "head.bias of int instead of"),
+    (lambda saved: saved["model"].update({1: 3}), "1 is unknown"),
+    (
+        lambda saved: saved["model"].update({"head.bias": torch.zeros(10, dtype=torch.complex64)}),
+        r"head.bias \(10,\) of complex64 instead of \(10,\)",
+    ),
+    (lambda saved: saved.pop("generators"), "is not a checkpoint of this run .*generators"),
+    (lambda saved: saved["generators"].update(numpy=numpy_generator(10**6)), "NumPy's generator"),
+    (lambda saved: saved["generators"].update(torch=torch.zeros(3)), "is not a checkpoint of"),
+    (lambda saved: saved["generators"].update(python=(3, (1,), None)), "is not a checkpoint of"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), HOSTILE)
+def test_a_hostile_state_is_refused(tmp_path, damage, message):
+    state, cfg = trained("model=linear", epochs=1)
+    path = tmp_path / "last.pt"
+    state.save(path)
+    saved = torch.load(path)
+    damage(saved)
+    torch.save(saved, path)
+    other = new_state(cfg)
+    other.steps = [4] * 9
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        other.load(path)
+
+
+def test_a_state_past_the_end_of_its_schedule_is_refused(tmp_path):
+    state, _ = trained("model=linear", epochs=9)
+    state.save(tmp_path / "last.pt")
+    cfg = composed("batch_size=16", "model=linear", "scheduler=onecycle")
+    other = new_state(cfg, total_steps=4)
+    with pytest.raises(checkpoint.CheckpointError, match=r"9 steps on already.*more epochs"):
+        other.load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_run_with_an_unused_layer_can_be_resumed(tmp_path, optimizer):
+    """Its parameters never get a gradient, so the optimizer has no state for them."""
+    cfg = composed("batch_size=16", "model=linear", f"optimizer={optimizer}")
+
+    def with_unused() -> State:
+        model = build(cfg, "model")
+        model.unused = torch.nn.Linear(2, 2)
+        made = build(cfg, "optimizer", model.parameters())
+        scheduler = build(cfg, "scheduler", made)
+        return State(model, made, scheduler, [4] * 9, torch.zeros(64))
+
+    first, second = with_unused(), with_unused()
+    train(first, patterns(), cfg)
+    end_epoch(first)
+    first.save(tmp_path / "last.pt")
+    second.load(tmp_path / "last.pt")
+    assert checkpoint.state_of(second.optimizer)[3] == {}
+    train(second, patterns(), cfg)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/the-bomb-went-off",)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", pickle.dumps(Bomb()), pickle.dumps([1])])
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_never_executed(tmp_path, content):
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"last.pt (cannot be read as|is not) a checkpoint"
+    ):
+        new_state(composed("model=linear")).load(path)
+    assert not os.path.exists("/tmp/the-bomb-went-off")
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    state, cfg = trained("model=linear", epochs=1)
+    path = tmp_path / "last.pt"
+    state.save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(checkpoint.CheckpointError, match="cannot be read as a checkpoint"):
+        new_state(cfg).load(path)
+
+
+def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save({"epoch": 1}, path)
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save({"epoch": lambda: None}, path)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+
+
+def test_a_full_disk_is_reported_and_keeps_the_previous_checkpoint(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save({"epoch": 1}, path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(OSError, match=r"last.pt could not be written \(File too large\)"):
+            checkpoint.save({"weights": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [name.name for name in tmp_path.iterdir()] == ["last.pt"]

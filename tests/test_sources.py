@@ -1,0 +1,166 @@
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import torch
+import torchvision
+from conftest import PROJECT, write_idx, write_mnist_like
+
+import sources
+
+FACTS = SimpleNamespace(in_channels=1, image_size=28, num_classes=10, mean=[0.13], std=[0.31])
+
+
+class Offline(torchvision.datasets.MNIST):
+    """MNIST on a machine without a network: the real class, with an unreachable mirror."""
+
+    mirrors = ("http://127.0.0.1:9/",)
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(monkeypatch):
+    monkeypatch.setattr(sources, "_loaded", {})
+
+
+def test_torchvision_files_become_uint8_tensors(data_dir):
+    train, test, _ = sources.load(torchvision.datasets.MNIST, data_dir, FACTS)
+    assert train.images.shape == (640, 1, 28, 28) and train.images.dtype == torch.uint8
+    assert test.images.shape == (160, 1, 28, 28) and test.labels.dtype == torch.int64
+
+
+def test_files_are_read_once_per_process(data_dir, monkeypatch):
+    first = sources.load(torchvision.datasets.MNIST, data_dir, FACTS)
+    monkeypatch.setattr(sources, "_open", None)  # a second read would call it
+    assert sources.load(torchvision.datasets.MNIST, data_dir, FACTS) is first
+
+
+def test_colour_images_become_channels_first(tmp_path):
+    def source(root, train, download):
+        images = numpy.zeros((4, 6, 6, 3), dtype=numpy.uint8)
+        images[..., 2] = 7
+        return SimpleNamespace(data=images, targets=[0, 1, 2, 1])
+
+    facts = SimpleNamespace(in_channels=3, image_size=6, num_classes=3, mean=[0] * 3, std=[1] * 3)
+    train, _, _ = sources.load(source, tmp_path, facts)
+    assert train.images.shape == (4, 3, 6, 6)
+    assert train.images[:, 2].eq(7).all() and train.images[:, :2].eq(0).all()
+
+
+def test_digits_need_no_files(tmp_path):
+    facts = SimpleNamespace(in_channels=1, image_size=8, num_classes=10, mean=[0.3], std=[0.4])
+    train, test, _ = sources.load(sources.Digits, tmp_path, facts)
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.images.max() == 255
+
+
+def test_the_error_for_missing_files_names_them_and_a_remedy(tmp_path):
+    with pytest.raises(sources.DataError, match=r"train-images-idx3-ubyte.gz is missing.*DATA_DIR"):
+        sources.load(Offline, tmp_path, FACTS)
+
+
+def test_the_error_for_a_truncated_file_names_it(tmp_path):
+    write_mnist_like(tmp_path, "Offline")
+    images = tmp_path / "Offline/raw/t10k-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1000])
+    with pytest.raises(sources.DataError, match="t10k-images-idx3-ubyte is not a whole IDX file"):
+        sources.load(Offline, tmp_path, FACTS)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"not an IDX file", b"\0\0\x08\xff\0\0"])
+def test_the_error_for_a_file_in_another_format_names_it(tmp_path, content):
+    write_mnist_like(tmp_path, "Offline")
+    (tmp_path / "Offline/raw/train-labels-idx1-ubyte").write_bytes(content)
+    with pytest.raises(sources.DataError, match="train-labels-idx1-ubyte is not a whole IDX file"):
+        sources.load(Offline, tmp_path, FACTS)
+
+
+def test_an_archive_with_the_wrong_checksum_is_refused_and_never_unpacked(tmp_path):
+    raw = tmp_path / "Offline/raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"something else"))
+    with pytest.raises(sources.DataError, match=r"train-images-idx3-ubyte.gz is damaged.*md5"):
+        sources.load(Offline, tmp_path, FACTS)
+    assert not (raw / "train-images-idx3-ubyte").exists()
+
+
+def write_archives(root: Path) -> type[Offline]:
+    """Write a dataset that has only archives, as after a download; return its class."""
+    write_mnist_like(root, "Packed")
+    resources = []
+    for path in sorted((root / "Packed/raw").iterdir()):
+        archive = path.with_suffix(".gz")
+        archive.write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+        resources.append((archive.name, hashlib.md5(archive.read_bytes()).hexdigest()))
+    return type("Packed", (Offline,), {"resources": resources})
+
+
+def test_a_partially_unpacked_file_is_unpacked_again(tmp_path):
+    source = write_archives(tmp_path)
+    sources.load(source, tmp_path, FACTS)
+    whole = tmp_path / "Packed/raw/train-images-idx3-ubyte"
+    content = whole.read_bytes()
+    whole.write_bytes(content[:1000])
+    sources._loaded.clear()
+    train, _, _ = sources.load(source, tmp_path, FACTS)
+    assert len(train) == 640 and whole.read_bytes() == content
+
+
+LOAD = """
+import multiprocessing
+import sys
+from pathlib import Path
+import sources
+from test_sources import FACTS, Offline
+source = type("Packed", (Offline,), {"resources": eval(sys.argv[2])})
+def load():
+    print(sources.load(source, Path(sys.argv[1]), FACTS)[2], flush=True)
+processes = [multiprocessing.get_context("fork").Process(target=load) for _ in range(3)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+print([process.exitcode for process in processes])
+"""
+
+
+def test_processes_that_unpack_concurrently_read_the_same_data(tmp_path):
+    source = write_archives(tmp_path)
+    command = [sys.executable, "-c", LOAD, str(tmp_path), repr(source.resources)]
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"}
+    output = subprocess.check_output(command, env=environment, text=True)
+    assert output.splitlines() == [sources.load(source, tmp_path, FACTS)[2]] * 3 + ["[0, 0, 0]"]
+
+
+def test_a_read_only_data_folder_can_be_read(tmp_path, monkeypatch):
+    write_mnist_like(tmp_path, "Offline")
+
+    def refuse(self, *arguments, **options):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(sources.filelock.FileLock, "acquire", refuse)  # chmod does not stop root
+    assert len(sources.load(Offline, tmp_path, FACTS)[0]) == 640
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [({"image_size": 32}, "dataset.image_size"), ({"num_classes": 9}, "dataset.num_classes=9")],
+)
+def test_files_that_contradict_the_config_are_refused(data_dir, facts, message):
+    wrong = SimpleNamespace(**vars(FACTS) | facts)
+    with pytest.raises(sources.DataError, match=message):
+        sources.load(partial(torchvision.datasets.MNIST), data_dir, wrong)
+
+
+def test_more_labels_than_images_are_refused(tmp_path):
+    write_mnist_like(tmp_path, "Offline")
+    write_idx(tmp_path / "Offline/raw/train-labels-idx1-ubyte", numpy.zeros(641))
+    with pytest.raises(sources.DataError, match="640 images but 641 labels"):
+        sources.load(Offline, tmp_path, FACTS)
