@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lab.errors import ConfigError
@@ -38,8 +38,13 @@ class ImageSet:
 
     def normalised(self) -> Tensor:
         """The images with zero mean and unit variance: float32 `(N, C, H, W)`."""
-        scale, offset = _scale_and_offset(self.mean, self.std, self.images.device)
-        return (self.images * scale).add_(offset)
+        return normalised(self.images, self.mean, self.std)
+
+
+def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """uint8 images `(B, C, H, W)` with zero mean and unit variance, as float32."""
+    scale, offset = _scale_and_offset(mean, std, images.device)
+    return (images * scale).add_(offset)
 
 
 @functools.cache  # so that no step waits for these numbers to reach the device
@@ -119,19 +124,10 @@ class Curriculum:
         """The number of epochs, counted from the first, that show smaller images."""
         return int(self.shrink.share * self.epochs)
 
-    def check(self, model: nn.Module, in_channels: int, image_size: int) -> None:
-        """Raises ConfigError for a model that does not accept the smaller images."""
-        small = round(image_size * self.shrink.factor) if self.small_epochs else image_size
-        try:
-            with torch.inference_mode():
-                model.eval()(torch.zeros(1, in_channels, small, small))
-        except RuntimeError as error:
-            name = f"{type(model).__module__}.{type(model).__name__}"
-            raise ConfigError(
-                f"shrink.share={self.shrink.share} trains on smaller images first: {name}, built "
-                f"for {image_size} × {image_size} pixels, cannot take {small} × {small}. "
-                "Set shrink.share=0."
-            ) from error
+    def sizes(self, image_size: int) -> list[int]:
+        """The sides of the images that are shown; the first is `image_size`."""
+        small = [round(image_size * self.shrink.factor)] if self.small_epochs else []
+        return [image_size, *small]
 
     def steps(self, num_images: int) -> list[int]:
         """The number of batches in each epoch over `num_images` training images."""
@@ -178,7 +174,7 @@ class Epoch:
     train_set: ImageSet
     order: Tensor  # int64 (n,), indices into train_set
     weights: Tensor  # float32 (n,)
-    moves: Tensor  # int64 (2, n), pixels of shift per axis, `shift` being none
+    moves: Tensor  # int64 (2, n), shift per axis in pixels, 0 … 2·shift; `shift` is no move
     mirrored: Tensor  # bool (n,)
 
     def __len__(self) -> int:
@@ -188,21 +184,21 @@ class Epoch:
         size, augmentation = self.curriculum.batch_size, self.curriculum.augmentation
         for i in range(self.start, len(self)):
             part = slice(i * size, (i + 1) * size)
-            batch = self.train_set[self.order[part]]
-            images = batch.images
+            index = self.order[part]
+            images, labels = self.train_set.images[index], self.train_set.labels[index]
             if augmentation.shift:
                 images = shifted(images, self.moves[:, part], augmentation.shift)
             if augmentation.mirror:
                 flip = self.mirrored[part, None, None, None]
                 images = torch.where(flip, images.flip(3), images)
-            images = replace(batch, images=images).normalised()
+            images = normalised(images, self.train_set.mean, self.train_set.std)
             if self.number < self.curriculum.small_epochs:
                 images = resized(images, self.curriculum.shrink.factor)
-            yield images, batch.labels, self.weights[part]
+            yield images, labels, self.weights[part]
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
-    """The number of whole batches in an epoch, at least one. Each epoch drops other images."""
+    """The number of whole batches in an epoch, at least one; a random remainder is dropped."""
     return max(1, num_images // batch_size)
 
 

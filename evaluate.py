@@ -7,17 +7,21 @@ python evaluate.py run=FOLDER images=[three.png,seven.jpg]
 The folder may come from a stranger: no code in it runs, and nothing in it is changed.
 """
 
+import os
 import sys
+
+sys.path.insert(0, __file__.removesuffix("evaluate.py"))  # python -P leaves it out
+
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lab import command_line, record, schema
-from lab.build import build
+from lab import command_line, files, record, schema
+from lab.build import build, locate
 from lab.errors import ConfigError, errors_as_sentences
 
 # torch, and all that imports it, is imported within functions: --help and refusals are immediate.
@@ -27,8 +31,8 @@ from lab.errors import ConfigError, errors_as_sentences
 def main(asked: DictConfig) -> None:
     if OmegaConf.is_missing(asked, "run"):
         raise ConfigError("run=FOLDER is missing: name the run folder to evaluate.")
-    folder = Path(str(asked.run)).expanduser().absolute()
-    config, result = record.read_run(folder)
+    folder = files.located(str(asked.run))
+    config, result = record.read_run(folder, trusted=asked.trust)
     cfg = schema.typed(config)
     schema.check(cfg)
     facts = asked.dataset if "dataset" in asked else cfg.dataset
@@ -45,8 +49,8 @@ def main(asked: DictConfig) -> None:
     augmentation = Augmentation(**cfg.augmentation)
     logits_of = partial(predict, model, machine=machine, augmentation=augmentation)
     if asked.images:
-        names = [asked.images] if isinstance(asked.images, str) else asked.images
-        classify([Path(str(name)) for name in names], cfg.dataset, logits_of)
+        names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
+        classify([Path(os.path.expanduser(str(name))) for name in names], cfg.dataset, logits_of)
     else:
         test(facts, asked.data_dir, cfg.limit, result, logits_of)
 
@@ -73,7 +77,7 @@ def test(
 
     import sources
 
-    source = hydra.utils.instantiate(facts.source, _partial_=True)
+    source = locate(facts, "source")
     _, test_set, sha256 = sources.load(source, sources.data_root(data_dir), facts)
     test_set = test_set[:limit]
     predicted = logits_of(test_set).argmax(1)
@@ -84,9 +88,10 @@ def test(
     size = facts.num_classes
     pairs = test_set.labels * size + predicted
     confusion = torch.bincount(pairs, minlength=size**2).view(size, size)
-    width = max(map(len, facts.classes))
+    names = list(map(str, OmegaConf.to_container(facts.classes)))
+    width = max(map(len, names))
     print("\nrows: the true class; columns: the predicted class, in the same order")
-    for index, (name, row) in enumerate(zip(facts.classes, confusion.tolist(), strict=True)):
+    for index, (name, row) in enumerate(zip(names, confusion.tolist(), strict=True)):
         right = f"{row[index] / sum(row):7.2%}" if sum(row) else "   none"
         print(f"{name:>{width}} {right}  " + " ".join(f"{count:5d}" for count in row))
 
@@ -102,7 +107,8 @@ def classify(paths: list[Path], facts: DictConfig, logits_of: Callable) -> None:
         images, changes = read_picture(path, facts.in_channels, facts.image_size, facts.margin)
         image_set = ImageSet(images, torch.zeros(1), tuple(facts.mean), tuple(facts.std))
         probabilities = logits_of(image_set).softmax(1)[0].tolist()
-        ranked = sorted(zip(probabilities, facts.classes, strict=True), reverse=True)
+        names = map(str, OmegaConf.to_container(facts.classes))
+        ranked = sorted(zip(probabilities, names, strict=True), reverse=True)
         print(f"{path}: {ranked[0][1]} ({', '.join(changes)})")
         print("  " + "  ".join(f"{name} {probability:.1%}" for probability, name in ranked))
 

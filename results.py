@@ -6,6 +6,9 @@ Works at any time, also while a sweep is running. The files are written into the
 """
 
 import sys
+
+sys.path.insert(0, __file__.removesuffix("results.py"))  # python -P leaves it out
+
 from pathlib import Path
 
 from lab.errors import errors_as_sentences

@@ -8,11 +8,13 @@ python script.py --help                        list all options
 import logging
 import sys
 
+sys.path.insert(0, __file__.removesuffix("script.py"))  # python -P leaves it out
+
 import hydra
 from omegaconf import DictConfig
 
 from lab import command_line
-from lab.build import build
+from lab.build import build, locate
 from lab.errors import errors_as_sentences
 from lab.run import Run, open_run
 from sweeps.pruning import report_to_search
@@ -31,31 +33,31 @@ def main(cfg: DictConfig) -> float:
 
 def experiment(cfg: DictConfig, run: Run) -> None:
     """Build the model, train it, and test it once."""
-    import torch  # here and below, since --help and refusals do not need it
+    import torch  # not at the top: it takes seconds, and --help and refusals do not need it
 
     import sources
     from data import Augmentation, Curriculum, Shrink, split
     from lab.autosave import Autosave
     from lab.machine import Machine
+    from lab.model_check import check_model
     from lab.state import State
     from training import evaluate, train_epoch
 
-    # 1. The model and its optimizer, on this machine: all that can be refused without the data.
+    # 1. The model and its optimizer, before the data: a config that cannot work is refused early.
     machine = Machine.prepare(cfg.device, cfg.precision, cfg.deterministic, cfg.seed)
     augmentation, shrink = Augmentation(**cfg.augmentation), Shrink(**cfg.shrink)
     curriculum = Curriculum(
         cfg.epochs, cfg.batch_size, cfg.seed, augmentation, shrink, cfg.skip_easy
     )
     model = build(cfg, "model")
-    curriculum.check(model, cfg.dataset.in_channels, cfg.dataset.image_size)
+    check_model(model, cfg, curriculum.sizes(cfg.dataset.image_size))
     machine.place(model)
     optimizer = build(cfg, "optimizer", model.parameters())
     run.note(**machine.facts())
 
-    # 2. The images: for training, for validation, and those that nothing but the end may see.
-    source = hydra.utils.instantiate(cfg.dataset.source, _partial_=True)
-    root = sources.data_root(cfg.data_dir)
-    train_set, test_set, sha256 = sources.load(source, root, cfg.dataset)
+    # 2. The images for training, validation and testing.
+    source = locate(cfg, "dataset.source")
+    train_set, test_set, sha256 = sources.load(source, sources.data_root(cfg.data_dir), cfg.dataset)
     sets = (*split(train_set, cfg.val_size, cfg.seed), test_set)
     train_set, val_set, test_set = (part[: cfg.limit].to(machine.device) for part in sets)
     run.note(data_sha256=sha256)
@@ -64,11 +66,11 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     steps = curriculum.steps(len(train_set))
     scheduler = build(cfg, "scheduler", optimizer, total_steps=sum(steps))
     image_losses = torch.zeros(len(train_set), device=machine.device)
-    state = State(model, optimizer, scheduler, steps, image_losses)
+    state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed)
     machine.compile(model, cfg.compile, sum(steps))
     run.begin(state)  # loads last.pt if there is one
     if small := curriculum.small_epochs:
-        log.info("epochs 1 to %d show smaller images: until then, validation is low", small)
+        log.info("epochs 1 to %d show smaller images: meanwhile, validation accuracy is low", small)
 
     # 4. Train; validate after each epoch.
     with Autosave(state, run.folder / "last.pt", **cfg.checkpoint) as autosave:

@@ -7,11 +7,8 @@ N classes.
 
 import hashlib
 import logging
-import math
-import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,11 @@ import filelock
 import torch
 
 from data import ImageSet
+from lab import files
+from lab.data_files import OFFLINE, diagnosis, files_of
 from lab.provenance import PROJECT
 
 log = logging.getLogger(__name__)
-
-OFFLINE = "dataset=digits needs neither files nor a network"
 
 
 class DataError(OSError):
@@ -35,7 +32,7 @@ _loaded: dict[tuple, tuple[ImageSet, ImageSet, str]] = {}
 
 def data_root(data_dir: str | None) -> Path:
     """The folder of the data files: `data_dir`, or else data/ beside script.py."""
-    return Path(data_dir or PROJECT / "data").expanduser().absolute()
+    return files.located(data_dir or PROJECT / "data")
 
 
 def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, str]:
@@ -51,7 +48,7 @@ def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, 
     """
     key = (repr(source), str(root), str(facts))
     if key not in _loaded:
-        with _locked(root) as writable:
+        with _without_empty_folders(source, root), _locked(root) as writable:
             _drop_half_unpacked(source, root)
             train, test = (
                 _image_set(_open(source, root, train, download=writable), facts, root)
@@ -65,17 +62,37 @@ def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, 
 
 
 @contextmanager
+def _without_empty_folders(source: Callable, root: Path) -> Iterator[None]:
+    """Remove the folders that a download has made, or tried to make, and left empty."""
+    below = {file.path.parent for file in files_of(source, root)} | {root}
+    folders = {folder for path in below for folder in (path, *path.parents)}
+    new = sorted((folder for folder in folders if not folder.exists()), reverse=True)
+    lock = root / ".lock"
+    try:
+        yield
+    finally:
+        if root in new and [path for path in root.rglob("*") if not path.is_dir()] == [lock]:
+            lock.unlink()
+        for folder in new:  # those within others come first
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
 def _locked(root: Path) -> Iterator[bool]:
     """Keep other processes from downloading to `root`; False if it cannot be written to."""
+    lock = filelock.FileLock(root / ".lock")
+    for _ in range(100):
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+            break
+        except FileNotFoundError:  # another process has just removed the empty folder
+            continue
+        except OSError:  # a shared, read-only folder, to which nothing is downloaded
+            break
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / ".lock")
-        lock.acquire()
-    except OSError:  # a shared, read-only folder, to which nothing is downloaded
-        yield False
-        return
-    try:
-        yield True
+        yield lock.is_locked
     finally:
         lock.release()
 
@@ -84,7 +101,7 @@ def _open(source: Callable, root: Path, train: bool, download: bool):
     try:
         return source(root=str(root), train=train, download=download)
     except Exception as error:  # whatever the network or the parser raises
-        raise DataError(_diagnosis(source, root, error)) from error
+        raise DataError(diagnosis(source, root, download, error)) from error
 
 
 def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
@@ -99,6 +116,11 @@ def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
         raise DataError(
             f"{name} in {root} has images of (channels, height, width) = {found}, but the config "
             f"says {said}: correct dataset.in_channels and dataset.image_size."
+        )
+    if labels.ndim != 1:
+        raise DataError(
+            f"{name} has labels of shape {tuple(labels.shape)}, but one number per image is "
+            "needed: use a class whose targets are class numbers."
         )
     if len(images) != len(labels) or not len(images):
         raise DataError(
@@ -115,56 +137,12 @@ def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
     )
 
 
-def _raw_files(source: Callable, root: Path) -> Iterator[tuple[Path, Path, str]]:
-    """(unpacked file, archive, its md5) for datasets of the MNIST family; nothing for others."""
-    dataset_class = source.func if isinstance(source, partial) else source
-    for archive, md5 in getattr(dataset_class, "resources", ()):
-        path = root / dataset_class.__name__ / "raw" / archive
-        yield path.with_suffix(""), path, md5
-
-
-def _truncated(path: Path) -> str | None:
-    """Why the unpacked IDX file is incomplete, or None. Its header says how long it must be."""
-    with path.open("rb") as file:
-        head = file.read(4)
-        sizes = file.read(4 * head[3]) if head[:3] == b"\0\0\x08" else b""  # 8: unsigned bytes
-    dims = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
-    size, expected = path.stat().st_size, 4 + 4 * len(dims) + math.prod(dims)
-    if dims and size == expected:
-        return None
-    return f"{path} is not a whole IDX file (it has {size} bytes)"
-
-
 def _drop_half_unpacked(source: Callable, root: Path) -> None:
     """Remove files that a killed process left half-unpacked: torchvision would read them."""
-    for unpacked, archive, _ in _raw_files(source, root):
-        if archive.exists() and unpacked.exists() and _truncated(unpacked):
-            log.warning("%s was left half-unpacked: unpacking it again.", unpacked)
-            unpacked.unlink()
-
-
-def _diagnosis(source: Callable, root: Path, error: Exception) -> str:
-    """A sentence that names the file, what is wrong with it, and what to do."""
-    for unpacked, archive, md5 in _raw_files(source, root):
-        if unpacked.exists():
-            if reason := _truncated(unpacked):
-                return f"{reason}: delete it and run again to fetch it, or {OFFLINE}."
-            continue
-        if archive.exists():
-            found = hashlib.md5(archive.read_bytes()).hexdigest()
-            if found != md5:
-                return (
-                    f"{archive} is damaged or incomplete (md5 {found}, expected {md5}) and could "
-                    f"not be downloaded again: put the original file there; {OFFLINE}."
-                )
-            continue
-        return (
-            f"{archive} is missing and could not be downloaded: put the file there, set data_dir "
-            f"or DATA_DIR to the folder that has it, or connect to the network; {OFFLINE}."
-        )
-    dataset_class = source.func if isinstance(source, partial) else source
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{dataset_class.__name__} could not be loaded from {root} ({reason}); {OFFLINE}."
+    for file in files_of(source, root):
+        if not file.md5 and file.archive.exists() and file.path.exists() and file.damage():
+            log.warning("%s was left half-unpacked: unpacking it again.", file.path)
+            file.path.unlink()
 
 
 class Digits:

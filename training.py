@@ -11,6 +11,7 @@ from data import Augmentation, Epoch, ImageSet
 from lab.machine import Machine
 from lab.state import State
 
+STABLER = "lower optimizer.lr, set grad_clip=1, or use precision=fp32."
 EVAL_BATCH = 1000  # images; large enough to keep the cores busy, small enough for any memory
 
 
@@ -30,10 +31,11 @@ def train_epoch(
     model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
     state.start_clock()
     model.train()
+    autocast = machine.autocast()  # once: its construction takes a noticeable part of a small step
     title = f"epoch {epoch.number + 1}"
     batches = tqdm(epoch, title, initial=epoch.start, leave=False, disable=None)
     for images, labels, weights in batches:
-        with machine.autocast():
+        with autocast:
             logits = model(images)
         losses = F.cross_entropy(
             logits.float(), labels, label_smoothing=label_smoothing, reduction="none"
@@ -63,8 +65,7 @@ def check_finite(losses: Tensor, epoch: Epoch) -> None:
         first = int((~losses.isfinite()).nonzero()[0])
         raise FloatingPointError(
             f"The loss became {losses[first].item()} in epoch {epoch.number + 1}, step "
-            f"{first // epoch.curriculum.batch_size + 1}: lower optimizer.lr, set grad_clip=1, or "
-            "use precision=fp32."
+            f"{first // epoch.curriculum.batch_size + 1}: {STABLER}"
         )
 
 
@@ -72,12 +73,13 @@ def check_finite(losses: Tensor, epoch: Epoch) -> None:
 def evaluate(
     model: nn.Module, image_set: ImageSet, machine: Machine, augmentation: Augmentation
 ) -> dict[str, float]:
-    """Mean cross-entropy and accuracy (0 … 1) of `model` on `image_set`."""
+    """Mean cross-entropy, which must be finite, and accuracy (0 … 1) of `model` on `image_set`."""
     logits = predict(model, image_set, machine, augmentation)
-    return {
-        "loss": F.cross_entropy(logits, image_set.labels).item(),
-        "accuracy": (logits.argmax(1) == image_set.labels).double().mean().item(),
-    }
+    loss = F.cross_entropy(logits, image_set.labels)
+    if not loss.isfinite():
+        raise FloatingPointError(f"The loss in evaluation became {loss}: {STABLER}")
+    accuracy = (logits.argmax(1) == image_set.labels).double().mean()
+    return {"loss": loss.item(), "accuracy": accuracy.item()}
 
 
 @torch.inference_mode()

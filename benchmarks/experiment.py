@@ -58,7 +58,6 @@ class Experiment:
             cfg.epochs, cfg.batch_size, cfg.seed, augmentation, shrink, cfg.skip_easy
         )
         model = build(cfg, "model")
-        curriculum.check(model, cfg.dataset.in_channels, cfg.dataset.image_size)
         machine.place(model)
         optimizer = build(cfg, "optimizer", model.parameters())
         train_set, test_set = load_images(cfg)

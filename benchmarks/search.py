@@ -10,12 +10,15 @@ current folder: the same command resumes an interrupted one.
 
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 import yaml
-from harness import parser, python, run, spread
+from harness import PROJECT, parser, python, run, spread
+from hydra import compose, initialize_config_dir
 
 from lab.errors import errors_as_sentences
+from sweeps.recipe import expanded
 from sweeps.runs import FIGURES
 
 AT_RANDOM = {
@@ -30,9 +33,12 @@ def train_default(recipe: str, seed: int, overrides: list[str]) -> dict[str, flo
     if (folder / "config.yaml").exists():
         arguments = [f"resume={folder}"]
     else:
-        arguments = [f"sweep={recipe}", f"seed={seed}", *overrides, f"hydra.run.dir={folder}"]
+        with initialize_config_dir(str(PROJECT / "config"), version_base="1.3"):
+            composed = partial(compose, "config", return_hydra_config=True)
+            settings = expanded([f"sweep={recipe}", f"seed={seed}", *overrides], composed)
+        arguments = [*settings, f"hydra.run.dir={folder}"]
     run(python("script.py", *arguments), visible=True)
-    return json.loads((folder / "result.json").read_text())
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def search(recipe: str, method: str, seed: int, overrides: list[str]) -> dict[str, float]:
@@ -41,9 +47,10 @@ def search(recipe: str, method: str, seed: int, overrides: list[str]) -> dict[st
     settings = [f"name={name}", f"seed={seed}", f"hydra.sweeper.seed={seed}"]
     run(python("script.py", "-m", f"sweep={recipe}", *settings, *overrides), visible=True)
     folder = Path("runs", name)
-    best = yaml.safe_load((folder / "optimization_results.yaml").read_text())["best"][0]["trial"]
+    report = (folder / "optimization_results.yaml").read_text(encoding="utf-8")
+    best = yaml.safe_load(report)["best"][0]["trial"]
     trials = folder.glob("trial=*/result.json")
-    results = {path.parent.name: json.loads(path.read_text()) for path in trials}
+    results = {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in trials}
     seconds = sum(result.get("seconds", 0) for result in results.values())
     return results[f"trial={best}"] | {"seconds": seconds}
 

@@ -33,7 +33,10 @@ def first_step(folder: Path, runs: int) -> tuple[float, float]:
         sweep.mkdir()
         started = time.time()
         run(python("script.py", "--multirun", "seed=0,1", "epochs=1", "limit=1000"), sweep)
-        jobs = [json.loads(path.read_text()) for path in sweep.glob("runs/**/result.json")]
+        jobs = [
+            json.loads(path.read_text(encoding="utf-8"))
+            for path in sweep.glob("runs/**/result.json")
+        ]
         jobs.sort(key=lambda job: job["started"])
         job_started = datetime.fromisoformat(jobs[0]["started"]).timestamp()
         first.append(job_started - started + jobs[0]["startup_seconds"])

@@ -36,8 +36,8 @@ def summary_of(count: int) -> float:
         folder = Path(temporary)
         run(python("script.py", "debug=smoke", "dataset=digits"), folder)
         original = next(folder.glob("runs/**/result.json")).parent
-        result = json.loads((original / "result.json").read_text())
-        config = (original / "config.yaml").read_text()
+        result = json.loads((original / "result.json").read_text(encoding="utf-8"))
+        config = (original / "config.yaml").read_text(encoding="utf-8")
         for number in range(count):
             copy = shutil.copytree(original, folder / f"many/{number}")
             dropout = number % 20 / 20

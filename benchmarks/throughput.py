@@ -38,7 +38,8 @@ def tutorial_loop(cfg: DictConfig, device: str, num_images: int) -> Callable[[],
     transform = torchvision.transforms.Compose(
         [
             torchvision.transforms.ToTensor(),
-            torchvision.transforms.Normalize(cfg.dataset.mean, cfg.dataset.std),
+            # Plain lists: OmegaConf's would be converted again for every image.
+            torchvision.transforms.Normalize(list(cfg.dataset.mean), list(cfg.dataset.std)),
         ]
     )
     source = instantiate(cfg.dataset.source, _partial_=True)

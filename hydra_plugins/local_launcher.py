@@ -19,6 +19,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from lab import provenance
+from lab.errors import ConfigError
+from lab.terminal import unbreakable_output
 from sweeps import jobs
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Imported once, before the jobs are forked. The optimizers need torch._dynamo.
 IMPORTED = ["script", "training", "sources", "torchvision", "torch._dynamo"]
+HAS_SESSIONS = hasattr(os, "setsid")  # not on Windows
 
 
 class LocalLauncher(Launcher):
@@ -38,6 +41,11 @@ class LocalLauncher(Launcher):
     """
 
     def __init__(self, parallel: int):
+        if type(parallel) is not int or parallel < 1:
+            raise ConfigError(
+                f"hydra.launcher.parallel={parallel} is not allowed: it must be a whole number of "
+                "at least 1, the number of jobs at a time."
+            )
         self.parallel = parallel
 
     def setup(
@@ -91,17 +99,30 @@ class LocalLauncher(Launcher):
         import cloudpickle
 
         # On a Mac, libraries do not survive a fork: there, each process imports torch by itself.
-        context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        context.set_forkserver_preload(IMPORTED)
+        methods = multiprocessing.get_all_start_methods() if sys.platform == "linux" else []
+        method = "forkserver" if "forkserver" in methods else "spawn"
+        context = multiprocessing.get_context(method)
+        if method == "forkserver":
+            context.set_forkserver_preload(IMPORTED)
         receiver, sender = context.Pipe(duplex=False)
-        job = cloudpickle.dumps((self, overrides, number, Singleton.get_state()))
-        process = context.Process(target=run_apart, args=(job, sender, output), daemon=True)
+        rest = (overrides, number, Singleton.get_state(), provenance.command())
+        job = cloudpickle.dumps((self, *rest))
+        # A daemon is terminated when the command ends. On Windows, that would kill it unsaved:
+        # there it gets the Ctrl-C of the terminal itself, and the command waits for it.
+        process = context.Process(target=run_apart, args=(job, sender, output), daemon=HAS_SESSIONS)
         process.start()
         sender.close()  # the job now has the only one
         return receiver, process
 
-    def run(self, overrides: list[str], number: int, singletons: dict[type, Any]) -> JobReturn:
+    def run(
+        self,
+        overrides: list[str],
+        number: int,
+        singletons: dict[type, Any],
+        command: list[str],
+    ) -> JobReturn:
         """The job, in its process."""
+        provenance.remember_command(command)
         Singleton.set_state(singletons)
         setup_globals()
         loader = self.hydra_context.config_loader
@@ -119,12 +140,14 @@ class LocalLauncher(Launcher):
 
 def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
     """Run a job in a session of its own, which the Ctrl-C of the terminal does not reach."""
-    os.setsid()
+    if HAS_SESSIONS:
+        os.setsid()
     with output.open("ab") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     launcher, *rest = pickle.loads(job)
-    answer = launcher.run(*rest)
+    with unbreakable_output():
+        answer = launcher.run(*rest)
     with suppress(BrokenPipeError):  # the command was killed
         answers.send_bytes(pickle.dumps(answer))
 

@@ -17,9 +17,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, open_dict
 
 from lab import record
-from lab.errors import RunFailed
+from lab.errors import ConfigError, RunFailed
 from lab.schema import NOT_THE_EXPERIMENT
-from sweeps import jobs
+from sweeps import jobs, settings
+
+LONGEST = 100  # bytes of a folder's name before the hash: file systems allow 255, some 143
 
 
 class ResumableSweeper(BasicSweeper):
@@ -32,11 +34,21 @@ class ResumableSweeper(BasicSweeper):
     def sweep(self, arguments: Sequence[str]) -> None:
         from sweeps.summary import summarise
 
+        settings.check_params(self.params)
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         jobs.check_name(self.config.name, overrides)
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         folders = self._folders(overrides, sweep_folder)  # refuses configs that do not compose
+        with jobs.resumable(self.config):
+            self._run(folders, sweep_folder)
+        print()
+        summarise([sweep_folder])
+        if any(record.status(folder) != "finished" for folder in folders):
+            raise RunFailed("not every job finished")
+
+    def _run(self, folders: dict[Path, list[str]], sweep_folder: Path) -> None:
+        """Run those of these jobs that are not finished, and wait for those that run elsewhere."""
         sweep_folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
         queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
@@ -55,10 +67,6 @@ class ResumableSweeper(BasicSweeper):
         if queued:
             self.launcher.wait(queued)
         jobs.wait_for([folder for folder in folders if before[folder] == "running"])
-        print()
-        summarise([sweep_folder])
-        if any(record.status(folder) != "finished" for folder in folders):
-            raise RunFailed("not every job finished")
 
     def _launch(self, due: dict[str, list[str]]) -> None:
         """Run these jobs, given by the names of their folders."""
@@ -83,12 +91,17 @@ class ResumableSweeper(BasicSweeper):
         A job that already has a folder keeps it, even if its name would now be another one.
         """
         (grid,) = self.split_arguments(overrides, max_batch_size=None)
+        if not grid:
+            raise ConfigError(
+                "The sweep has no job: one of its keys has no value, as range(0) has none."
+            )
         common = set.intersection(*map(set, grid))
         folders = {}
         for job in grid:
             digest = self._hash(job)
             apart = ",".join(override for override in job if override not in common) or "job"
-            name = re.sub(r"[^\w.,=+-]", "_", apart)[:100] + f"-{digest}"
+            legible = re.sub(r"[^\w.,=+-]", "_", apart).encode()[:LONGEST].decode(errors="ignore")
+            name = f"{legible}-{digest}"
             before = next(sweep_folder.glob(f"*-{digest}"), None)
             folders[before or sweep_folder / name] = job
         if twice := len(grid) - len(folders):

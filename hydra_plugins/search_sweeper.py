@@ -13,12 +13,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lab import files, record
-from lab.errors import ConfigError, Refusal, RunFailed, nearest
+from lab.errors import ConfigError, Refusal, RunFailed
+from lab.hints import nearest
 from lab.schema import NOT_THE_EXPERIMENT
-from sweeps import jobs, settings, space
+from sweeps import jobs, recipe, settings, space
 from sweeps.table import formatted
 from sweeps.trial import Trial, is_finite
 
@@ -56,12 +58,13 @@ class SearchSweeper(Sweeper):
         self._try_configs()
         self.folder = Path(self.config.hydra.sweep.dir).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with record.locked(self.folder):
+        with record.locked(self.folder), jobs.resumable(self.config):
             self._remember()
             self.backend = self._backend()
             reason = self._search()
             trials = self.backend.trials()
-            search_report.write(self.folder, self.settings, self.fixed, self.space, trials)
+            fixed = recipe.expanded(self.fixed, self._composed)
+            search_report.write(self.folder, self.settings, fixed, self.space, trials)
         if reason:
             print(reason)
             raise RunFailed(reason)
@@ -87,6 +90,11 @@ class SearchSweeper(Sweeper):
             self.hydra_context.config_loader.load_sweep_config(
                 self.config, [*self.fixed, *space.overrides(values)]
             )
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        """The config of a single run."""
+        loader, name = self.hydra_context.config_loader, self.config.hydra.job.config_name
+        return loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
 
     def _remember(self) -> None:
         """Record what is searched. Raises Refusal if the folder holds another search."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.singleton import Singleton
@@ -22,6 +23,7 @@ from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
 from lab import files, provenance
 from lab.errors import Refusal
+from lab.terminal import unbreakable_output
 from sweeps import jobs
 
 
@@ -33,6 +35,12 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     recorded, so that the same command finds the jobs again.
     """
 
+    def __call__(self, *call: Any) -> JobReturn:
+        """A job, in its process on the cluster."""
+        provenance.remember_command(self.command)
+        with unbreakable_output():
+            return super().__call__(*call)
+
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
@@ -43,6 +51,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
                 "hydra/launcher=slurm finds no sbatch: run the command on a machine of the "
                 "cluster that jobs are submitted from, or use hydra/launcher=local."
             )
+        self.command = provenance.command()  # pickled with the launcher, for the jobs
         calls = [
             (list(overrides), "hydra.sweep.dir", initial_job_idx + index, "", Singleton.get_state())
             for index, overrides in enumerate(job_overrides)
@@ -91,7 +100,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """The jobs of earlier commands that wait or run, as folder names by id."""
         ids: dict[str, str] = {}
         for path in self._submissions().glob("*.json"):
-            ids |= json.loads(path.read_text())
+            ids |= json.loads(path.read_text(encoding="utf-8"))
         queue = queued_jobs() if ids else set()
         return {job_id: name for job_id, name in ids.items() if job_id in queue}
 
@@ -126,7 +135,6 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
             "PYTHONPATH": str(project),
             "PYTHONSAFEPATH": "1",  # otherwise the current folder comes first
             "DATA_DIR": str(Path(data_dir).expanduser().absolute()),
-            provenance.COMMAND: json.dumps(provenance.command()),
         }
         exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
         params["setup"] = [*params.get("setup", ()), *exports]

@@ -1,33 +1,136 @@
-"""Build what the config names: models, optimizers, schedulers."""
+"""Build what the config names: models, optimizers, schedulers, datasets."""
 
 import inspect
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra._internal.utils import _locate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lab.errors import ConfigError, explain, nearest
+from lab.arguments import is_number, needed, parameters_of, takes_any
+from lab.cause import described, place, root
+from lab.errors import ConfigError, explain
+from lab.hints import nearest
+from lab.schema import text_numbers
+
+# What a group must build: a class by its full name, not imported before it is needed.
+KINDS = {
+    "model": "torch.nn.Module",
+    "optimizer": "torch.optim.Optimizer",
+    "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+}
+OF_HYDRA = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+# Lines that only call a part of torch: what happened is about its arguments.
+CALLS = re.compile(r"(script|training)\.py:")
 
 
 def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     """Instantiate a config group; with `args`, call the `_partial_` that it gives.
 
     `known` are values of the config that are not known before the run, like `total_steps`, to which
-    the group may refer. Raises ConfigError if the class does not exist or refuses its arguments.
+    the group may refer. Raises ConfigError if the class does not exist, refuses its arguments, or
+    is not of the kind that the group needs.
     """
     node = OmegaConf.merge(cfg, known)[group]
+    built, kind = make(node, group, *args), KINDS[group]
+    if not isinstance(built, _locate(kind)):
+        raise ConfigError(
+            f"{group} ({node._target_}) gives a {type(built).__name__}, which is not a {kind}: "
+            "name another class by _target_, one that is derived from it."
+        )
+    return built
+
+
+def make(node: DictConfig, key: str, *args: Any, **arguments: Any) -> Any:
+    """Instantiate a node of the config, whose full key is `key`, with more `arguments`; with
+    `args`, call the `_partial_` that it gives. Raises ConfigError for whatever that raises."""
+    _check_classes(node, key, arguments)
     try:
-        built = instantiate(node)
+        built = instantiate(node, **arguments)
         return built(*args) if args else built
     except Exception as error:  # whatever a constructor raises
-        cause = error.__cause__ or error if isinstance(error, InstantiationException) else error
-        target = node.get("_target_")
-        if isinstance(cause, TypeError) and "unexpected keyword argument" in str(cause):
-            wrong = str(cause).split("'")[-2]
-            allowed = list(inspect.signature(get_object(target)).parameters)
+        raise ConfigError(blame(node, key, error)) from error
+
+
+def locate(cfg: DictConfig, group: str) -> Any:
+    """The class that a config group names, as a `partial` with the arguments of the group. Raises
+    ConfigError if it does not exist or does not have these arguments."""
+    return make(OmegaConf.select(cfg, group), group, _partial_=True)
+
+
+def blame(node: DictConfig, group: str, error: Exception) -> str:
+    """The sentence for what the class of a group has raised."""
+    cause = root(error)
+    reason = explain(cause) or f"{described(cause)}."
+    if not isinstance(cause, ValueError) and (not (where := place(cause)) or CALLS.match(where)):
+        values = OmegaConf.to_container(node, resolve=True)
+        said = ", ".join(f"{key}={value}" for key, value in values.items() if key[0] != "_")
+        reason += f" Check its arguments: {said or 'none'}."
+    reason += "".join(f" {sentence}" for sentence in text_numbers(node, group))
+    return f"{group} ({node.get('_target_')}): {reason}"
+
+
+def _check_classes(node: DictConfig, group: str, given: Collection[str] = ()) -> None:
+    """Raises ConfigError for a class, also of an argument, that does not exist or does not have the
+    arguments that the config gives it; `given` are those that the code adds."""
+    for key, arguments in _classes(OmegaConf.to_container(node, resolve=True), group):
+        target = arguments["_target_"]
+        try:
+            found = _locate(str(target))
+        except Exception as error:
+            raise ConfigError(f"{key} ({target}): {_not_found(str(target), error)}") from error
+        if not callable(found):
+            raise ConfigError(f"{key} ({target}) is not a class: write MODULE.CLASS.")
+        parameters = parameters_of(found)
+        for name, value in arguments.items():
+            if name not in parameters and name not in OF_HYDRA and not takes_any(parameters):
+                raise ConfigError(
+                    f"{key}.{name} is not an argument of {target}.{nearest(name, parameters)}"
+                )
+            if isinstance(value, bool) and name in parameters and is_number(parameters[name]):
+                raise ConfigError(
+                    f"{key}.{name}={str(value).lower()} is not allowed: {target} takes a number."
+                )
+        missing = [name for name in needed(parameters) if name not in {*arguments, *given}]
+        is_partial = arguments.get("_partial_") or "_partial_" in given
+        if missing and "_args_" not in arguments and not is_partial:
             raise ConfigError(
-                f"{group}.{wrong} is not an argument of {target}.{nearest(wrong, allowed)}"
-            ) from error
-        reason = explain(cause) or str(cause).partition("\n")[0]
-        raise ConfigError(f"{group} ({target}): {reason}") from error
+                f"{key}.{missing[0]} is missing: {target} needs it. Add it to the file of {key}, "
+                f"or give it as +{key}.{missing[0]}=…"
+            )
+
+
+def _classes(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The nodes with a `_target_` by their full keys, `node` itself included."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, value in node.items():
+            yield from _classes(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _classes(value, f"{key}[{index}]")
+
+
+def _not_found(target: str, error: Exception) -> str:
+    """Why a class could not be found, as a sentence."""
+    cause = root(error)
+    owner, _, name = target.rpartition(".")
+    missing = getattr(cause, "name", None) if isinstance(cause, ModuleNotFoundError) else None
+    if not owner:
+        return f"it is not the full name of a class: write MODULE.{name or 'CLASS'}."
+    if missing and f"{owner}.".startswith(f"{missing}."):
+        return f"there is no module {missing}: correct the name, or install what provides it."
+    is_attribute = isinstance(cause, AttributeError) and place(cause) is None
+    if missing != target and not is_attribute:
+        return explain(cause) or f"{described(cause)}."
+    module = _locate(owner)
+    options = [word for word, value in vars(module).items() if _is_class_of(value, owner)]
+    said = f" It has {', '.join(options)}." if 0 < len(options) <= 20 else ""
+    return f"{owner} has no {name}.{nearest(name, options) or said}"
+
+
+def _is_class_of(value: Any, module: str) -> bool:
+    return inspect.isclass(value) and value.__module__.startswith(module)

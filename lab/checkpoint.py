@@ -59,7 +59,9 @@ def check_weights(weights: Any, own: dict[str, Tensor], path: Path) -> None:
     """Raises CheckpointError for the weights of another model, naming what differs from `own`."""
     _require(isinstance(weights, dict), path, "its weights have no names")
     differences = [f"{name} is missing" for name in sorted(own.keys() - weights.keys())]
-    differences += [f"{name} is unknown" for name in sorted(map(str, weights.keys() - own.keys()))]
+    differences += [
+        f"{name} is unexpected" for name in sorted(map(str, weights.keys() - own.keys()))
+    ]
     differences += [
         f"{name} {_described(weights[name])} instead of {_described(own[name])}"
         for name in sorted(own.keys() & weights.keys())
@@ -86,11 +88,11 @@ def check_optimizer(found: Any, optimizer: Optimizer, path: Path) -> None:
     optimizer.zero_grad()
     expected = state_of(optimizer)
     valid = isinstance(found, dict) and found.keys() == expected.keys()
-    _require(valid, path, "its optimizer is of other parameters")
+    _require(valid, path, "its optimizer state belongs to other parameters")
     for index, own in expected.items():
         state = found[index]
         valid = isinstance(state, dict) and (not state or state.keys() == own.keys())
-        _require(valid, path, "its optimizer is another one")
+        _require(valid, path, "its optimizer is of another type")
         for name, value in state.items():
             where = f"its optimizer has {name} {_described(value)} for {_described(own[name])}"
             _require(_alike(value, own[name]), path, where)
@@ -111,21 +113,21 @@ def check_progress(saved: dict[str, Any], path: Path) -> None:
     _require(valid and of_images.ndim == 1, path, "it does not have one loss per image")
     most = len(of_images)  # steps in an epoch, with one image each
     valid = isinstance(steps, list) and all(type(n) is int and 1 <= n <= most for n in steps)
-    _require(valid, path, f"steps={steps!r:.60} cannot be")
+    _require(valid, path, f"steps={steps!r:.60} is invalid")
     valid = isinstance(history, list) and len(history) <= len(steps)
-    _require(valid, path, "its history is no list of epochs")
+    _require(valid, path, "its history is not a list of epochs")
     for number, row in enumerate(history, 1):
         valid = isinstance(row, dict) and row.keys() == set(EPOCH_COLUMNS)
         valid = valid and all(type(value) in (int, float) for value in row.values())
         valid = valid and row["epoch"] == number and 0 <= row["val_accuracy"] <= 1
         valid = valid and 0 <= row["seconds"] < math.inf
-        _require(valid, path, f"epoch {number} of its history cannot be")
+        _require(valid, path, f"epoch {number} of its history is invalid")
     valid = isinstance(losses, Tensor) and losses.dtype == torch.float32 and losses.ndim == 2
     valid = valid and len(losses) <= [*steps, 0][len(history)]
-    _require(valid, path, "its losses are not those of its steps")
+    _require(valid, path, "its losses do not match its steps")
     seconds = saved["seconds"]
     valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
-    _require(valid, path, f"seconds={seconds!r:.60} cannot be")
+    _require(valid, path, f"seconds={seconds!r:.60} is invalid")
 
 
 def _alike(value: Any, own: Any) -> bool:

@@ -1,11 +1,11 @@
 """Errors as sentences: what is wrong, what is allowed, what was probably meant."""
 
-import difflib
+import errno
 import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,13 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from lab import composition
+from lab.cause import described, is_bug, root
+from lab.hints import nearest, unknown_key
+from lab.terminal import unbreakable_output
+
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|Storage size calculation overflowed")
-CHOSEN_TWICE = re.compile(r"(\S+) appears more than once in the final defaults list")
+HINT = "(HYDRA_FULL_ERROR=1 shows the traceback.)"
 
 
 class Refusal(ValueError):
@@ -35,6 +40,13 @@ class RunFailed(Exception):
 
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
+    """What an entry point runs in: output that cannot fail, and sentences instead of tracebacks."""
+    with unbreakable_output(), _sentences():
+        yield
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
     """End a command that is refused with a sentence and exit code 1 instead of a traceback.
 
     A run that fails has already reported its reason and raises RunFailed, which prints nothing.
@@ -52,73 +64,81 @@ def errors_as_sentences() -> Iterator[None]:
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
         print(explain(error) or f"{type(error).__name__}: {error}", file=sys.stderr)
-        print("(HYDRA_FULL_ERROR=1 shows the traceback.)", file=sys.stderr)
+        print(HINT, file=sys.stderr)
         sys.exit(1)
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 
 
 def explain(error: BaseException) -> str | None:
-    """The sentence for an error that the user can correct; None for a bug."""
+    """The sentence for an error that a config, a class named by it or a file has provoked; None for
+    a bug of this project."""
+    if not _has_current_folder():
+        return "The current folder does not exist any more: change to another one (cd)."
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    for candidate in causes:
+        if isinstance(candidate, Refusal | FloatingPointError):
+            return str(candidate)
+        if OUT_OF_MEMORY.search(str(candidate)) or isinstance(candidate, MemoryError):
+            reason = str(candidate).partition("\n")[0] or "MemoryError"
+            return f"Out of memory ({reason}): lower batch_size or the size of the model."
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return (
             f"{group}={option} does not exist: use one of {', '.join(error.options)}."
             f"{nearest(option, error.options)}"
         )
-    if isinstance(error, HydraException) and (twice := CHOSEN_TWICE.match(str(error))):
-        return (
-            f"{twice[1]} is chosen twice, since a recipe (sweep=…, experiment=…) chooses it, too. "
-            "Leave your own choice out."
-        )
-    if isinstance(error, Refusal | FloatingPointError):
-        return str(error)
-    if isinstance(error, MemoryError | RuntimeError) and OUT_OF_MEMORY.search(str(error)):
-        reason = str(error).splitlines()[0]
-        return f"Out of memory ({reason}): lower batch_size or the size of the model."
-    for candidate in (error, error.__cause__, error.__context__):
+    if sentence := composition.explain(error, causes):
+        return sentence
+    for candidate in (*causes, error.__context__):
         if isinstance(candidate, ConfigKeyError | ConfigAttributeError):
-            return _explain_key(candidate, where=str(error))
-        if isinstance(candidate, ValidationError) and candidate.full_key:
-            return _explain_type(candidate)
-    if isinstance(error, OSError) and error.strerror and not error.filename:
+            headless = composition.without_header(str(candidate.key), where=str(error))
+            return headless or _explain_key(candidate, where=str(error))
+        if isinstance(candidate, ValidationError) and candidate.full_key not in (None, ""):
+            return composition.explain_type(candidate, where=str(error))
+    error = root(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return composition.on_one_line(error)
+    if isinstance(error, OSError):
+        return _explain_os_error(error) if error.strerror else str(error)  # a sentence of ours
+    return None if is_bug(error) else f"{described(error)}."
+
+
+def _has_current_folder() -> bool:
+    try:
+        return Path.cwd().is_dir()
+    except OSError:
+        return False
+
+
+def _explain_os_error(error: OSError) -> str:
+    """The sentence for what the operating system refuses, which names the place and another one."""
+    here = Path.cwd()
+    if not isinstance(error.filename, str | bytes):
         return (
-            f"{error.strerror}: a file of the run, in {Path.cwd()} unless hydra.run.dir says "
+            f"{error.strerror}: a file of the run, in {here} unless hydra.run.dir says "
             "otherwise, could not be written. Free some space there, or give another folder."
         )
-    if isinstance(error, OSError | HydraException):
-        return str(error).partition("\n\nConfig search path")[0]
-    return str(error).splitlines()[0] if isinstance(error, OmegaConfBaseException) else None
+    name = os.fsdecode(error.filename)
+    if error.errno == errno.ENAMETOOLONG:
+        return (
+            f"{name:.60}… is too long: the name of a file or folder has at most 255 bytes. Give "
+            "a shorter one."
+        )
+    return (
+        f"{here / name} cannot be read or written ({error.strerror}): start the command in a "
+        "folder that you may write to, or change the permissions."
+    )
 
 
 def _explain_key(error: OmegaConfBaseException, where: str) -> str:
-    """`where` is Hydra's own message, which starts with the YAML file if the key is in one."""
-    node = error.parent_node or {}
-    known = [key for key in node if key != "hydra" and not str(key).startswith("_")]
+    """`where` is Hydra's own message: it has the key as typed, or the YAML file that it is in."""
+    if error.parent_node is None:  # raised by somebody's own code
+        return str(error).partition("\n")[0]
     file = re.match(r"In '(.+?)'", where)
+    typed = re.search(r"Could not override '(.+?)'", where)
+    key = typed[1] if typed and typed[1].startswith(error.full_key) else error.full_key
     place = f" (in config/{file[1]}.yaml)" if file else ""
-    group = error.full_key.rpartition(".")[0] or "the config"
-    sentence = (
-        f"{error.full_key} is not a key of {group}{place}: "
-        f"it has {', '.join(map(str, known))}.{nearest(error.key, known)}"
-    )
-    if "_target_" in node:
-        sentence += f" To pass another argument of its class, write +{error.full_key}=…"
-    return sentence
-
-
-def _explain_type(error: ValidationError) -> str:
-    words = {
-        "Integer": "a whole number",
-        "Float": "a number",
-        "bool": "true or false",
-        "ListConfig": "a list",
-    }
-    reason = str(error).splitlines()[0].rstrip(".")
-    allowed = next((f"it must be {words[kind]}" for kind in words if kind in reason), reason)
-    return f"{error.full_key}={error.value} is not allowed: {allowed}."
-
-
-def nearest(word: object, options: Iterable[object]) -> str:
-    close = difflib.get_close_matches(str(word), map(str, options), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    return unknown_key(key, error.parent_node._get_root(), place)

@@ -4,10 +4,26 @@ import csv
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from hydra.core.hydra_config import HydraConfig
+
+PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds
+
+
+def located(name: str | Path) -> Path:
+    """The absolute path, without "..", of a name in the config or on the command line.
+
+    ~ stands for the home folder; a ~ that does not, as in ~x where there is no user x, is part of
+    the name. A relative name starts in the folder in which the command was typed, which
+    hydra.job.chdir=true leaves.
+    """
+    typed_in = HydraConfig.get().runtime.cwd if HydraConfig.initialized() else ""
+    return Path(os.path.abspath(os.path.join(typed_in, os.path.expanduser(name))))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -37,7 +53,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     except OSError as error:
         if partial.exists():  # on a read-only disk, even unlinking a missing file fails
             partial.unlink()
@@ -45,3 +61,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"{path} could not be written ({error.strerror}): any earlier version of it is intact. "
             "Free some space or make the folder writable, then resume."
         ) from error
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Rename, again and again for PATIENCE: Windows refuses it while another process reads `path`,
+    a virus scanner for instance."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            os.replace(partial, path)
+            return
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(0.02)

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
+
+from lab import completion
 
 
 def _return_itself(self: Any, _: dict[int, Any]) -> Any:
@@ -24,3 +27,6 @@ ConfigStore.__deepcopy__ = _return_itself
 # Hydra prints "Error executing job with overrides" before it raises the exception of a job. A run
 # has already told its reason by then.
 JobReturn.return_value = property(_return_value, JobReturn.return_value.fset)
+
+# Hydra's tab completion runs every script whose name is completed.
+Hydra.shell_completion = completion.instead_of(Hydra.shell_completion)

@@ -1,10 +1,13 @@
 """The machine that a run computes on: device, precision, kernels, random generators."""
 
 import ctypes
+import logging
 import os
 import platform
 import random
+import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from lab.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 COMPILE_STEPS = 10_000  # on two cores, torch.compile takes as long as it saves in so many steps
+REMEDY = "install a C++ compiler, for example g++, or name one in the environment variable CXX"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,17 @@ class Machine:
         return model.to(self.device, memory_format=torch.channels_last)
 
     def compile(self, model: nn.Module, wanted: bool | str, total_steps: int) -> None:
-        """Compile `model` in place. With "auto", only for a run long enough to save time by it."""
+        """Compile `model` in place. With "auto", only for a run long enough to save time by it,
+        and where it works: otherwise a warning says why it does not.
+
+        Raises ConfigError for `wanted=True` where it does not work, here or in the first step.
+        """
         if total_steps >= COMPILE_STEPS if wanted == "auto" else wanted:
-            model.compile()
+            if reason := why_not_compiled(self.device):
+                do_without(wanted, f"fails on this machine ({reason}): {REMEDY}")
+            else:
+                model.compile()
+                model._compiled_call_impl = compiled_or_not(model, wanted)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
@@ -86,7 +99,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 
 def choose_kernels(device: str, precision: str) -> None:
-    """Settings that make a step faster on a CPU, by the factors in `benchmarks/README.md`."""
+    """Settings that make a step faster on a CPU; `benchmarks/README.md` says why."""
     # The flash kernel is made for long sequences: for a few tokens in bf16, plain matrix products
     # are faster. The switch is named after CUDA but applies to CPUs, too.
     torch.backends.cuda.enable_flash_sdp(device != "cpu" or precision != "bf16")
@@ -95,6 +108,53 @@ def choose_kernels(device: str, precision: str) -> None:
         # large ones to the system, which would have to map and clear them again.
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def why_not_compiled(device: str) -> str | None:
+    """Why torch.compile does not work on this machine; None if it does.
+
+    A small function is compiled, forward and backward: each may need a compiler, and would
+    otherwise find out in the middle of a step.
+    """
+    try:
+        numbers = torch.ones(2, device=device, requires_grad=True)
+        torch.compile(lambda x: x.sin().sum())(numbers).backward()
+    except Exception as error:  # whatever dynamo, inductor or a compiler raises
+        return first_line(error)
+    return None
+
+
+def compiled_or_not(model: nn.Module, wanted: bool | str) -> Callable[..., Any]:
+    """A call of the compiled `model` that is made without compilation, for good, once that fails.
+
+    If the call fails then, too, that error is the model's own, and is raised.
+    """
+    compiled = model._compiled_call_impl
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return compiled(*args, **kwargs)
+        except Exception as error:  # whatever dynamo, inductor or a compiler raises
+            model._compiled_call_impl = None
+            answer = model(*args, **kwargs)
+            do_without(wanted, f"fails on this model ({first_line(error)})")
+            return answer
+
+    return call
+
+
+def do_without(wanted: bool | str, reason: str) -> None:
+    """Warn that the model is not compiled. Raises ConfigError if it was to be."""
+    if wanted != "auto":
+        raise ConfigError(
+            f"compile=true is not possible: torch.compile {reason}; or set compile=false."
+        )
+    log.warning("compile=auto: the model is not compiled, since torch.compile %s.", reason)
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, without the advice and the source code that torch appends."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def set_deterministic(wanted: bool) -> None:
@@ -115,6 +175,6 @@ def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
+    names = re.findall(r"^model name\s*:\s*(.*)", text, re.MULTILINE)
     return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Pictures of one's own, turned into images as a model was trained on.
+"""Your own pictures, converted to images like those that a model was trained on.
 
 Grey datasets show a light object on black. A picture of another kind is adapted: every step that
 changes it is reported.
@@ -27,7 +27,7 @@ def read_picture(
     picture, changes = opaque(path)
     darkest, lightest = ImageOps.grayscale(picture).getextrema()
     if lightest - darkest < FAINTEST:
-        raise Refusal(f"{path} is all of one shade: nothing is shown in it.")
+        raise Refusal(f"{path} is blank: every pixel has the same shade.")
     size = (image_size, image_size)
     if in_channels == 1:
         picture, done = light_on_black(ImageOps.grayscale(picture), image_size)

@@ -2,20 +2,18 @@
 
 import functools
 import importlib.metadata
-import json
-import os
 import platform
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from lab import repository
 from lab.errors import Refusal
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn")
-COMMAND = "TRAINING_COMMAND"  # environment variable: what was typed, for the jobs of a sweep, too
+_typed: list[str] = []
 
 
 @functools.cache  # all jobs of a sweep run the same code
@@ -31,13 +29,17 @@ def collect() -> dict[str, Any]:
 
 
 def remember_command(arguments: list[str]) -> None:
-    """Keep the command line as it was typed, before `resume=FOLDER` is expanded for Hydra."""
-    os.environ[COMMAND] = json.dumps(arguments)
+    """Keep the command line as it was typed, before `resume=FOLDER` is expanded for Hydra.
+
+    A launcher hands it to its jobs, which call this function. It is no environment variable, which
+    a command typed in the shell of a job would find, too.
+    """
+    _typed[:] = arguments
 
 
 def command() -> list[str]:
-    """The command line as it was typed. Processes that a launcher starts inherit it."""
-    script, *arguments = json.loads(os.environ.get(COMMAND, "null")) or sys.argv
+    """The command line as it was typed, also in the job of a sweep."""
+    script, *arguments = _typed or sys.argv
     return [Path(script).name, *arguments]
 
 
@@ -50,8 +52,9 @@ def snapshot(folder: Path) -> Path:
     top, prefix = git("rev-parse", "--show-toplevel"), git("rev-parse", "--show-prefix")
     if not git("rev-parse", "HEAD"):
         raise Refusal(f"{PROJECT} is not in a git repository with a commit that could be cloned.")
-    subprocess.run(["git", "clone", "--quiet", top, str(folder)], check=True)
-    changed = git("diff", "--name-only", "--no-renames", "-z", "HEAD") or ""
+    repository.git(PROJECT, "clone", "--quiet", top, str(folder))
+    listed = ("--name-only", "--no-renames", "--no-relative", "--no-ext-diff", "-z")
+    changed = git("diff", *listed, "HEAD") or ""
     new = git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/") or ""
     for name in filter(None, (changed + new).split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -69,23 +72,14 @@ def changed_files() -> str | None:
 
 @functools.cache
 def uncommitted_changes() -> str:
-    """The diff between the commit and the project, including new files; empty if there is none.
-
-    `git apply` on the commit reproduces the project.
-    """
-    new = (git("ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
-    parts = [git("diff", "--binary", "HEAD")]
-    for name in filter(None, new):
-        parts.append(git("diff", "--binary", "--no-index", "/dev/null", name, allowed=(0, 1)))
-    # A binary patch must end in an empty line.
-    return "".join(part + "\n\n" for part in parts if part)
+    """The diff between the commit and the working copy: see `repository.changes`."""
+    return repository.changes(PROJECT)
 
 
-def git(*arguments: str, allowed: tuple[int, ...] = (0,)) -> str | None:
+def git(*arguments: str) -> str | None:
     """What git prints, run in the project; None outside a repository or without git."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=PROJECT, capture_output=True)
-    except OSError:
+        output = repository.git(PROJECT, *arguments)
+    except repository.GitError:
         return None
-    output = done.stdout.decode(errors="surrogateescape")  # a file may hold any bytes
-    return output.strip("\n") if done.returncode in allowed else None
+    return output.decode(errors="surrogateescape").strip("\n")

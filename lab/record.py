@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,22 +43,34 @@ OF_A_FINISHED_RUN = {
 OPTIONAL = OF_A_FINISHED_RUN | {"earlier": _is_list_of(dict)}
 
 
-def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config and the result of a run folder, which may come from a stranger.
 
     Raises RunFolderError for a folder that is not a run folder or holds links, ConfigError for a
-    config with anything but this project's keys and the classes that a run folder may name.
+    config with anything but this project's keys and what a run folder may say (`lab.trust`).
     """
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder: give the path of a run folder.")
     for name in ("config.yaml", "result.json"):
         if not (folder / name).is_file():
             raise RunFolderError(f"{folder} is not a run folder: it has no {name}.")
+    check_no_links(folder)
+    config = read_config(folder)
+    trust.check_foreign(config, folder / "config.yaml", trusted)
+    return config, read_result(folder)
+
+
+def check_no_links(folder: Path) -> None:
+    """Raises RunFolderError for a link in the folder, through which files could be written."""
     for path in folder.iterdir():
         if path.is_symlink():
             raise RunFolderError(
                 f"{path} is a link, which could lead out of the folder: remove it."
             )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.yaml` as data: nothing in it has been checked. Raises RunFolderError."""
     path = folder / "config.yaml"
     try:
         config = OmegaConf.to_container(OmegaConf.load(path))
@@ -66,9 +78,7 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RunFolderError(f"{path} is damaged: it cannot be read as YAML.") from error
     if not isinstance(config, dict):
         raise RunFolderError(f"{path} is damaged: it holds no keys.")
-    config = trust.with_current_names(config)
-    trust.check_foreign(config, path)
-    return config, read_result(folder)
+    return trust.with_current_names(config)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -92,7 +102,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty if the file does not exist. Raises RunFolderError for anything else."""
     try:
-        content = json.loads(path.read_text()) if path.exists() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (ValueError, RecursionError) as error:  # whatever a damaged or hostile file provokes
         raise RunFolderError(f"{path} is damaged: it cannot be read as JSON.") from error
     if not isinstance(content, dict):
@@ -152,18 +162,38 @@ def locked(folder: Path, patience: float = 1) -> Iterator[None]:
         yield
     finally:
         if is_new:
-            path.unlink(missing_ok=True)  # a process that waits notices, and makes a new one
+            # A process that waits notices, and makes a new one.
+            with suppress(PermissionError):  # Windows: a file that is open; filelock removes it
+                path.unlink(missing_ok=True)
         lock.release()
 
 
 def write_config(path: Path, cfg: DictConfig) -> None:
-    """Keep references between keys, so that an override on resuming reaches all keys that refer
-    to it. Values that depend on the time or on the current folder are resolved."""
-    resolved = {
-        "name": cfg.name,
-        "data_dir": cfg.data_dir and str(Path(cfg.data_dir).expanduser().absolute()),
-    }
-    files.write_text(path, OmegaConf.to_yaml(OmegaConf.merge(cfg, resolved)))
+    files.write_text(path, OmegaConf.to_yaml(OmegaConf.create(portable(cfg))))
+
+
+def portable(cfg: DictConfig) -> dict[str, Any]:
+    """The content of a config, such that it means the same everywhere and at any time.
+
+    Resolvers (`oc.env`, `now`, …) are resolved and `data_dir` is made absolute. References between
+    keys are kept, so that an override on resuming reaches all keys that refer to it.
+    """
+    raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
+    content = without_resolvers(raw, resolved)
+    if cfg.data_dir:
+        content["data_dir"] = str(files.located(cfg.data_dir))
+    return content
+
+
+def without_resolvers(raw: Any, resolved: Any) -> Any:
+    """`raw`, but with the value in `resolved` for every string that calls a resolver."""
+    if isinstance(raw, dict):
+        return {key: without_resolvers(value, resolved[key]) for key, value in raw.items()}
+    if isinstance(raw, list):
+        return [without_resolvers(*pair) for pair in zip(raw, resolved, strict=True)]
+    if isinstance(raw, str) and trust.RESOLVER.search(raw):
+        return resolved.replace("${", r"\${") if isinstance(resolved, str) else resolved
+    return raw
 
 
 def write_changes(folder: Path, part: int) -> None:
@@ -172,14 +202,26 @@ def write_changes(folder: Path, part: int) -> None:
     `part` counts the earlier parts of a resumed run. If theirs differ, they are kept as
     changes-N.diff, N being the last part that they belong to.
     """
-    path, changes = folder / "changes.diff", provenance.uncommitted_changes()
-    before = path.read_bytes().decode(errors="surrogateescape") if path.exists() else changes
-    if before != changes:
-        files.write_text(folder / f"changes-{part}.diff", before)
-    files.write_text(path, changes)
+    path = folder / "changes.diff"
+    if has_other_changes(folder):
+        files.write_text(folder / f"changes-{part}.diff", _read_changes(path))
+    files.write_text(path, provenance.uncommitted_changes())
+
+
+def has_other_changes(folder: Path) -> bool:
+    """Whether the uncommitted changes that the folder records are not those of the code now."""
+    path = folder / "changes.diff"
+    return path.exists() and _read_changes(path) != provenance.uncommitted_changes()
+
+
+def _read_changes(path: Path) -> str:
+    return path.read_bytes().decode(errors="surrogateescape")
 
 
 def shown(folder: Path) -> str:
     """The folder as a person would write it: relative to the current folder if it is below it."""
-    here = Path.cwd()
+    try:
+        here = files.located(".")
+    except OSError:  # somebody has deleted it
+        return str(folder)
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, record, schema
-from lab.errors import RunFailed, explain
+from lab import command_line, files, provenance, record, resume, schema
+from lab.build import KINDS, blame
+from lab.cause import part_of, place, root
+from lab.errors import HINT, Refusal, RunFailed, explain
 from lab.signals import exit_on_signals
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class Pruned(Exception):
 
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator["Run"]:
-    """The run of the job that Hydra has started. Its end is recorded, however it comes.
+    """The run of the job that Hydra has started. How it ends is always recorded.
 
     Raises RunFolderError if another process runs in the folder or the folder is damaged. Raises
     RunFailed for a bad config and for any exception within the context, after it was reported.
@@ -55,6 +58,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
             return
         try:
             schema.check(cfg)
+            schema.check_free(cfg)
             run.start()
             yield run
         except Pruned as pruned:
@@ -64,7 +68,9 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
             run.fail(error)
         except BaseException:  # a signal
             run.end("interrupted")
-            print(f"Resume with: python script.py resume={shlex.quote(str(folder))}", flush=True)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweeper resumes its own jobs
+                command = f"python script.py resume={shlex.quote(str(folder))}"
+                print(f"Resume with: {command}", flush=True)
             raise
         else:
             run.end("finished")
@@ -80,12 +86,24 @@ class Run:
     def __init__(self, cfg: DictConfig, folder: Path):
         self.cfg, self.folder = cfg, folder
         self.opened = time.perf_counter()
-        self.result = record.read_run(folder)[1] if (folder / "config.yaml").exists() else {}
-        self.is_resumed = bool(self.result)
+        self.before = self._earlier_part()
+        self.result = self.before
+        self.is_resumed = bool(self.before)
         self.is_recording = not self.is_resumed
+        self.state: State | None = None  # from `begin` on
         self.is_over = self._is_over()
         if not self.is_over:
             self.result = self._described()
+
+    def _earlier_part(self) -> dict[str, Any]:
+        """The result of the run in the folder; empty for a new run. Its config is only compared."""
+        if not (self.folder / "config.yaml").exists():
+            return {}
+        schema.check(self.cfg)
+        record.check_no_links(self.folder)
+        by_resume = HydraConfig.get().job.config_name == command_line.RESUMED
+        resume.check_config(self.folder, self.cfg, by_resume)
+        return record.read_result(self.folder)
 
     def _is_over(self) -> str | None:
         """The reason why nothing is left to do, as a sentence to print, if that is so."""
@@ -101,7 +119,7 @@ class Run:
 
         The origin of earlier parts of the run is kept in a list of its own.
         """
-        before, job = self.result, HydraConfig.get()
+        before, job = self.before, HydraConfig.get()
         choices = {name: job.runtime.choices.get(name) for name in GROUPS}
         overrides = [*before.get("overrides", []), *job.overrides.task]
         asked = {
@@ -119,14 +137,19 @@ class Run:
     def start(self) -> None:
         """Record that a new run has started, and say so."""
         if self.is_recording:
-            self._say_what_and_where()
             self._write("running")
+            self._say_what_and_where()
 
     def begin(self, state: "State") -> None:
         """Load the last checkpoint, if there is one. From here on, nothing is refused any more."""
+        self.state = state
         self.note(parameters=sum(weights.numel() for weights in state.model.parameters()))
+        if self.is_resumed:
+            resume.check_data(self.folder, self.before, self.result)
+            resume.check_has_checkpoint(self.folder)
         if (self.folder / "last.pt").exists():
             state.load(self.folder / "last.pt")
+        changed = self.is_resumed and record.has_other_changes(self.folder)
         self.note(startup_seconds=round(time.perf_counter() - self.opened, 3))
         self.is_recording = True
         self._write("running")
@@ -137,6 +160,8 @@ class Run:
         if state.epoch or state.losses:
             state.save_best(self.folder / "best.pt")  # best.pt may be newer than last.pt
             log.info("resumed after epoch %d, step %d", state.epoch, len(state.losses))
+        if different := self.is_resumed and resume.differences(self.before, self.result, changed):
+            log.info("not as in the earlier part, so not equal to the last bit: %s", different)
 
     def note(self, **figures: Any) -> None:
         """Add figures to the result; they are written when the run ends."""
@@ -157,15 +182,27 @@ class Run:
 
     def fail(self, error: Exception) -> Never:
         """Report and record why the run failed. Raises RunFailed."""
-        sentence = explain(error)
+        sentence = self._blamed(error) or explain(error)
         reason = sentence or f"{type(error).__name__}: {error}"
         if self.is_recording:
             log.error("%s failed: %s", self._what(), reason, exc_info=None if sentence else error)
         else:
             print(sentence or traceback.format_exc(), file=sys.stderr)
+        cause = root(error.__cause__ or error)
+        if sentence and place(cause) and not isinstance(cause, Refusal | FloatingPointError):
+            print(HINT, file=sys.stderr)
         self.note(reason=reason)
         self.end("failed")
         raise RunFailed(reason) from error
+
+    def _blamed(self, error: Exception) -> str | None:
+        """The sentence for what the model, the optimizer or the scheduler raised while it ran."""
+        if self.state is None:
+            return None
+        parts = {group: getattr(self.state, group) for group in KINDS}
+        group = part_of(root(error), parts)
+        cfg = OmegaConf.merge(self.cfg, {"total_steps": sum(self.state.steps)})
+        return blame(cfg[group], group, error) if group else None
 
     def end(self, status: str) -> None:
         """Record how the run ended, unless it was resumed and refused: then it stays as it was."""

@@ -3,19 +3,26 @@
 Nothing here imports torch, so a mistyped command is refused at once.
 """
 
+import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
-from lab.errors import ConfigError, nearest
+from lab.errors import ConfigError
+from lab.hints import nearest
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
+MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
+MAX_COUNT = 2**31 - 1  # of images or pixels; torch counts in 64 bits
+COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass
@@ -28,7 +35,7 @@ class Dataset:
     patch_size: int = MISSING  # pixels; the patches of a vision transformer
     margin: int = MISSING  # pixels of background around the object
     num_classes: int = MISSING
-    classes: list[str] = MISSING
+    classes: list[str | int] = MISSING
     mean: list[float] = MISSING  # per channel, black 0 and white 1
     std: list[float] = MISSING
     shift: int = MISSING  # pixels by which an image may be moved and keep its class
@@ -100,45 +107,115 @@ def check(cfg: DictConfig) -> None:
     # Types once more: +key=value adds unknown keys, and a reference may lead to any type.
     typed(OmegaConf.to_container(cfg, resolve=True))
     for group in ("model", "optimizer", "scheduler", "dataset.source"):
-        node = OmegaConf.select(cfg, group)
-        if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
-            raise ConfigError(f"{group}={node} is not allowed: it must name a class by _target_.")
-    _require(cfg, "epochs", cfg.epochs >= 1, "a whole number of at least 1")
-    _require(cfg, "batch_size", cfg.batch_size >= 1, "a whole number of at least 1")
-    _require(cfg, "limit", cfg.limit is None or cfg.limit >= 1, "null or at least 1 image")
-    _require(cfg, "seed", 0 <= cfg.seed < 2**32, "a whole number from 0 to 4294967295")
-    _require(cfg, "label_smoothing", 0 <= cfg.label_smoothing < 1, "at least 0 and below 1")
-    _require(cfg, "grad_clip", cfg.grad_clip is None or cfg.grad_clip > 0, "null or above 0")
-    _require(cfg, "augmentation.shift", cfg.augmentation.shift >= 0, "0 or more pixels")
-    _require(cfg, "shrink.share", 0 <= cfg.shrink.share <= 1, "a share of the epochs, 0 to 1")
-    _require(cfg, "shrink.factor", 0 < cfg.shrink.factor <= 1, "above 0 and at most 1")
-    _require(cfg, "skip_easy", 0 <= cfg.skip_easy <= 1, "a share of the images, 0 to 1")
-    size = cfg.dataset.image_size
-    _require(cfg, "shrink.factor", cfg.shrink.factor * size >= 1, f"at least 1/{size}, one pixel")
+        _require_class(cfg, group)
+    _require_numbers(cfg)
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
     _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")
     learning_rate = cfg.optimizer.get("lr", 1.0)
-    valid = isinstance(learning_rate, int | float) and 0 < learning_rate < math.inf
+    if text := [said for said in text_numbers(cfg.optimizer, "optimizer") if ".lr=" in said]:
+        raise ConfigError(text[0])
+    valid = type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
     _require(cfg, "optimizer.lr", valid, "a number above 0")
-    _require(
-        cfg,
-        "val_size",
-        0 <= cfg.val_size < cfg.dataset.train_size,
-        f"a fraction below 1 or a number of images below {cfg.dataset.train_size}, all there are",
-    )
     _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
     _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
     facts = cfg.dataset
     _require(cfg, "dataset.classes", len(facts.classes) == facts.num_classes, "one name per class")
-    _require(cfg, "dataset.mean", len(facts.mean) == facts.in_channels, "one value per channel")
-    _require(cfg, "dataset.std", len(facts.std) == facts.in_channels, "one value per channel")
+    for key in ("mean", "std"):
+        is_whole = len(facts[key]) == facts.in_channels
+        _require(cfg, f"dataset.{key}", is_whole, "one value per channel")
+    _require(cfg, "dataset.mean", all(map(math.isfinite, facts.mean)), "a list of finite numbers")
+    valid = all(0 < std < math.inf for std in facts.std)
+    _require(cfg, "dataset.std", valid, "a list of numbers above 0")
+
+
+def _require_numbers(cfg: DictConfig) -> None:
+    """Raises ConfigError for a number that is out of range."""
+    facts, shrink = cfg.dataset, cfg.shrink
+    for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size"):
+        _require(cfg, f"dataset.{key}", 1 <= facts[key] <= MAX_COUNT, COUNT)
+    valid = 0 <= 2 * facts.margin < facts.image_size
+    _require(cfg, "dataset.margin", valid, "0 or more pixels, less than half of image_size")
+    allowed = f"a whole number of at least 1 and at most {MAX_EPOCHS}, which no run reaches"
+    _require(cfg, "epochs", 1 <= cfg.epochs <= MAX_EPOCHS, allowed)
+    _require(cfg, "batch_size", 1 <= cfg.batch_size <= MAX_COUNT, COUNT)
+    valid = cfg.limit is None or 1 <= cfg.limit <= MAX_COUNT
+    _require(cfg, "limit", valid, f"null or {COUNT}")
+    _require(cfg, "seed", 0 <= cfg.seed < 2**32, "a whole number from 0 to 4294967295")
+    _require(cfg, "label_smoothing", 0 <= cfg.label_smoothing < 1, "at least 0 and below 1")
+    _require(cfg, "grad_clip", cfg.grad_clip is None or cfg.grad_clip > 0, "null or above 0")
+    size = facts.image_size
+    for key in ("augmentation.shift", "dataset.shift"):
+        valid = 0 <= OmegaConf.select(cfg, key) < size
+        _require(cfg, key, valid, f"0 or more pixels, fewer than the {size} of an image")
+    _require(cfg, "shrink.share", 0 <= shrink.share <= 1, "a share of the epochs, 0 to 1")
+    _require(cfg, "shrink.factor", 0 < shrink.factor <= 1, "above 0 and at most 1")
+    _require(cfg, "shrink.factor", shrink.factor * size >= 1, f"at least 1/{size}, one pixel")
+    _require(cfg, "skip_easy", 0 <= cfg.skip_easy <= 1, "a share of the images, 0 to 1")
+    most = facts.train_size
+    allowed = f"a fraction below 1 or a number of images below {most}, all there are"
+    valid = 0 <= cfg.val_size < most and (cfg.val_size < 1 or cfg.val_size % 1 == 0)
+    _require(cfg, "val_size", valid, allowed)
+
+
+def _require_class(cfg: DictConfig, group: str) -> None:
+    """Raises ConfigError for a group that does not name a class as script.py needs it."""
+    node = OmegaConf.select(cfg, group)
+    if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+        raise ConfigError(
+            f"{group}={node} is not allowed: it must name a class by _target_. A file in config/ "
+            f"that sets more than {group} starts with '# @package _global_'."
+        )
+    partial = {"optimizer": "the parameters", "scheduler": "the optimizer"}.get(group)
+    if partial and node.get("_partial_") is not True:
+        raise ConfigError(
+            f"{group}._partial_={node.get('_partial_')} is not allowed: script.py passes {partial} "
+            f"later, so the {group}'s file must say _partial_: true."
+        )
+    if group == "model" and node.get("_partial_"):
+        raise ConfigError("model._partial_=true is not allowed: leave it out of the model's file.")
+
+
+def text_numbers(node: DictConfig | ListConfig, group: str) -> list[str]:
+    """A sentence for each value of a group that is a number in quotes."""
+    sentences = []
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        value = node[key]
+        name = f"{group}[{key}]" if isinstance(key, int) else f"{group}.{key}"
+        if isinstance(value, DictConfig | ListConfig):
+            sentences += text_numbers(value, name)
+        elif isinstance(value, str) and NUMBER.fullmatch(value.strip()) and str(key)[0] != "_":
+            advice = "without quotes it is a number"
+            if "${oc.env" in str(OmegaConf.to_container(node, resolve=False)):
+                advice = "as environment variables are: write ${oc.decode:${oc.env:NAME}}"
+            sentences.append(f"{name}={value!r} is text: {advice}.")
+    return sentences
+
+
+def check_free(cfg: DictConfig) -> None:
+    """Raises ConfigError for a value that is given although the run sets it."""
+    if cfg.total_steps is not None:
+        raise ConfigError(
+            f"total_steps={cfg.total_steps} has no effect, since the steps follow from epochs, "
+            "batch_size and the number of images: set epochs, and leave it at total_steps=null."
+        )
 
 
 def typed(config: DictConfig | dict[str, Any]) -> DictConfig:
     """A config with the types of the schema. Raises OmegaConf's ValidationError."""
     return OmegaConf.merge(OmegaConf.structured(Config), config)
+
+
+def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{a: {b: 1}}` as `{"a.b": "1"}`. A null value is the same as a missing key."""
+    leaves: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, dict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            leaves[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return leaves
 
 
 def _require(cfg: DictConfig, key: str, holds: bool, allowed: str) -> None:

@@ -1,10 +1,11 @@
-"""Signals that stop a run: of a person (Ctrl-C), of the system, of a job scheduler."""
+"""Signals that stop a run: from a person (Ctrl-C), the system, or a job scheduler."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # not on Windows
 
 
 @contextmanager

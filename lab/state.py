@@ -31,6 +31,7 @@ class State:
     scheduler: LRScheduler
     steps: list[int]  # in each epoch
     image_losses: Tensor  # (N,), of each training image when it was last trained on
+    seed: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of figures per epoch
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     # Of the epoch under way:
@@ -49,8 +50,8 @@ class State:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the highest validation accuracy. Of equals it is the last,
-        whose learning rate was the lowest."""
+        """The row of the epoch with the highest validation accuracy. In a tie it is the last,
+        which has trained longest."""
         return max(reversed(self.history), key=lambda row: row["val_accuracy"])
 
     def start_clock(self) -> None:
@@ -97,6 +98,7 @@ class State:
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0, 0),
             "seconds": self.seconds(),
             "steps": self.steps,
+            "seed": self.seed,
             "generators": generators(),
         }
         checkpoint.save(content, path)
@@ -137,6 +139,11 @@ class State:
         if saved["history"] or saved["best_weights"]:
             checkpoint.check_weights(saved["best_weights"], own, path)
         checkpoint.check_optimizer(saved["optimizer"], self.optimizer, path)
+        if saved.get("seed", self.seed) != self.seed:
+            raise CheckpointError(
+                f"{path} is of a run with seed={saved['seed']!r:.20}, not {self.seed}: put the "
+                "run's own file there."
+            )
         images, own_images = len(saved["image_losses"]), len(self.image_losses)
         if images != own_images:
             raise CheckpointError(

@@ -51,9 +51,10 @@ class AxBackend:
         self._save()
 
     def _save(self) -> None:
-        with tempfile.NamedTemporaryFile() as copy, files.replacing(self.path) as file:
-            self.client.save_to_json_file(copy.name)
-            file.write(copy.read())
+        with tempfile.TemporaryDirectory() as scratch, files.replacing(self.path) as file:
+            copy = Path(scratch, "search.json")  # Windows does not open an open file once more
+            self.client.save_to_json_file(str(copy))
+            file.write(copy.read_bytes())
 
     def trials(self) -> list[Trial]:
         if not self.path.exists():

@@ -1,14 +1,17 @@
 """The jobs of a sweep: their folders' names, their state before it starts, how each one ended."""
 
+import shlex
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
 
-from lab import provenance, record
+from lab import command_line, provenance, record
 from lab.errors import ConfigError, RunFailed, explain
 
 
@@ -23,6 +26,30 @@ def check_name(name: str, overrides: Collection[Override]) -> None:
         raise ConfigError(
             f"name={name} is not allowed: it must name a folder below runs/, like name=mine."
         )
+
+
+@contextmanager
+def resumable(config: DictConfig) -> Iterator[None]:
+    """Print the command that resumes the sweep, if a signal ends it within the context."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(f"Resume with: {shlex.join(['python', *command(config)])}", flush=True)
+        raise
+
+
+def command(config: DictConfig) -> list[str]:
+    """The command line of a sweep, with the name or folder that it got if none was typed."""
+    typed = provenance.command()
+    keys = [word.lstrip("+").partition("=")[0] for word in typed]
+    if "name" in config and "hydra.sweep.dir" not in keys:
+        place, value = "name", config.name
+    else:
+        place, value = "hydra.sweep.dir", config.hydra.sweep.dir
+    if keys.count(place) == 1 and "${" not in typed[keys.index(place)]:  # the time, for instance
+        return typed
+    others = [word for word, key in zip(typed, keys, strict=True) if key != place]
+    return [*others, f"{place}={command_line.quoted(value) if ',' in value else value}"]
 
 
 def folder_name(overrides: Iterable[str]) -> str:
@@ -46,7 +73,10 @@ def announce(status: dict[Path, str]) -> None:
     count = Counter(status.values())
     parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
     print(f"{len(status)} job{'s' * (len(status) != 1)}: {', '.join(parts)}")
-    now = (provenance.collect()["commit"], provenance.uncommitted_changes().encode())
+    now = (
+        provenance.collect()["commit"],
+        provenance.uncommitted_changes().encode(errors="surrogateescape"),
+    )
     began = [folder for folder, state in status.items() if state in ("finished", "interrupted")]
     others = Counter(_code_name(code) for folder in began if (code := _code_of(folder)) != now)
     if others:

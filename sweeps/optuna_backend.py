@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from lab.build import make
+from lab.cause import described
+from lab.errors import ConfigError
 from sweeps.space import Choice, Space
 from sweeps.trial import Trial
 
@@ -16,7 +18,10 @@ STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 def load_study(settings: DictConfig, folder: Path):
-    """The Optuna study in `folder`, or at the URL of `hydra.sweeper.storage`; created if needed."""
+    """The Optuna study in `folder`, or at the URL of `hydra.sweeper.storage`; created if needed.
+
+    Raises ConfigError if the storage cannot be used.
+    """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -27,14 +32,21 @@ def load_study(settings: DictConfig, folder: Path):
         # The kernel releases this lock if the process is killed; Optuna's own lock would remain.
         lock = filelock.FileLock(f"{path}.lock")
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    return optuna.create_study(
-        storage=storage,
-        study_name=settings.study or folder.name,
-        sampler=optuna.samplers.RandomSampler(),
-        pruner=optuna.pruners.NopPruner(),
-        directions=list(settings.directions),
-        load_if_exists=True,
-    )
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=settings.study or folder.name,
+            sampler=optuna.samplers.RandomSampler(),
+            pruner=optuna.pruners.NopPruner(),
+            directions=list(settings.directions),
+            load_if_exists=True,
+        )
+    except Exception as error:  # whatever a database or a damaged file provokes
+        where = f"hydra.sweeper.storage={settings.storage}" if settings.storage else str(path)
+        raise ConfigError(
+            f"{where} cannot be used ({described(error)}): give a URL that SQLAlchemy understands, "
+            "like sqlite:////home/me/search.db, or null for a file in the sweep folder."
+        ) from error
 
 
 class OptunaBackend:
@@ -43,6 +55,9 @@ class OptunaBackend:
 
     def __init__(self, settings: DictConfig, folder: Path, space: Space):
         self.settings, self.space = settings, space
+        self._sampler(0)
+        if settings.get("pruner"):  # the trials use it; here it is only checked
+            make(settings.pruner, "hydra.sweeper.pruner")
         self.study = load_study(settings, folder)
 
     def ask(self, count: int) -> list[Trial]:
@@ -57,7 +72,8 @@ class OptunaBackend:
     def _sampler(self, number: int):
         with warnings.catch_warnings():  # that a sampler is experimental
             warnings.simplefilter("ignore")
-            return instantiate(self.settings.sampler, seed=1000 * self.settings.seed + number)
+            seed = 1000 * self.settings.seed + number
+            return make(self.settings.sampler, "hydra.sweeper.sampler", seed=seed)
 
     def _suggest(self, trial) -> dict[str, Any]:
         """What was suggested before is suggested again."""

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 
+from lab.build import make
 from lab.run import Pruned
 
 
@@ -23,7 +23,7 @@ def report_to_search(trial: int | None, epochs: int, history: list[dict[str, Any
     from sweeps.optuna_backend import load_study
 
     study = load_study(job.sweeper, Path(job.runtime.output_dir).parent)
-    study.pruner = instantiate(job.sweeper.pruner)
+    study.pruner = make(job.sweeper.pruner, "hydra.sweeper.pruner")
     found = study.get_trials(deepcopy=False)[trial]
     reporter = optuna.trial.Trial(study, found._trial_id)
     objective = job.sweeper.objectives[0]

@@ -10,7 +10,7 @@ import yaml
 
 from lab import record, trust
 from lab.errors import Refusal
-from lab.schema import NOT_THE_EXPERIMENT
+from lab.schema import NOT_THE_EXPERIMENT, flat
 from sweeps.table import sort_key
 
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
@@ -51,22 +51,13 @@ def read_config(path: Path) -> dict[str, str]:
     References are kept: configs that say the same are the same.
     """
     try:
-        content = yaml.load(path.read_text(), yaml.CSafeLoader) if path.exists() else {}
+        content = (
+            yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) if path.exists() else {}
+        )
     except (ValueError, yaml.YAMLError):
         content = {}
     content = trust.with_current_names(content)
     return only_settings(flat(content)) if isinstance(content, dict) else {}
-
-
-def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{a: {b: 1}}` as `{"a.b": "1"}`. A null value is the same as a missing key."""
-    leaves: dict[str, str] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            leaves |= flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            leaves[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return leaves
 
 
 def only_settings(values: dict[str, str]) -> dict[str, str]:

@@ -26,8 +26,8 @@ def write(
     text = "\n".join(markdown(head, [list(map(formatted, row)) for row in rows]))
     files.write_text(folder / "trials.md", text + "\n")
     files.write_csv(folder / "trials.csv", [head, *rows])
-    print(text)
     if not best:
+        print(text)
         return
     count = Counter(trial.status for trial in trials)
     entries = [
@@ -47,11 +47,14 @@ def write(
     }
     files.write_text(folder / "optimization_results.yaml", OmegaConf.to_yaml(content))
     front = "Pareto front: no trial is better than these in every objective"
+    try:
+        search_figures.draw(folder, settings, space, trials)
+    finally:
+        print(text)
     print(f"\n{'Best' if len(names) == 1 else front}")
     for entry in entries:
         values = ", ".join(f"{name} {formatted(value)}" for name, value in entry["values"].items())
         print(f"  trial {entry['trial']}: {values}\n    {entry['command']}")
-    search_figures.draw(folder, settings, space, trials)
     written = "trials.csv, trials.md, optimization_results.yaml and figures (*.png)"
     print(f"\nWritten to {record.shown(folder)}: {written}")
 
@@ -82,5 +85,4 @@ def table(
 
 def command(fixed: Sequence[str], trial: Trial) -> str:
     """The command that trains a trial again, by itself, with the same result."""
-    asked = [line for line in fixed if not line.startswith("name=")]
-    return shlex.join(["python", Path(sys.argv[0]).name, *asked, *overrides(trial.params)])
+    return shlex.join(["python", Path(sys.argv[0]).name, *fixed, *overrides(trial.params)])

@@ -1,18 +1,50 @@
 """The settings of a search, `hydra.sweeper` in the config, checked before it starts."""
 
 import importlib.util
+from collections.abc import Mapping
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
-from lab.errors import ConfigError, Refusal, nearest
+from lab.errors import ConfigError, Refusal
+from lab.hints import nearest
 
 PER_EPOCH = ("val_accuracy", "val_loss")  # what is known after every epoch
 AX_METHODS = ("fast", "quality", "random_search")
 
 
+def check_params(params: object) -> None:
+    """Raises ConfigError unless `hydra.sweeper.params` maps keys to values."""
+    if not isinstance(params, Mapping | None):
+        raise ConfigError(
+            f"hydra.sweeper.params={params} is not allowed: it must have a line KEY: VALUES for "
+            "each key that is swept."
+        )
+
+
 def check(config: DictConfig) -> None:
     """Raises Refusal for settings that no search can have, or if a package is missing."""
     settings = config.hydra.sweeper
+    check_params(settings.params)
+    for key, options in {"backend": ("optuna", "ax"), "method": AX_METHODS}.items():
+        if (value := settings.get(key, options[0])) not in options:
+            raise ConfigError(
+                f"hydra.sweeper.{key}={value} is not allowed: use one of {', '.join(options)}."
+                f"{nearest(value, options)}"
+            )
+    for key in ("objectives", "directions"):
+        value = settings[key]
+        if not isinstance(value, ListConfig) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(
+                f"hydra.sweeper.{key}={value} is not allowed: it must be a list of words."
+            )
+    for key in ("storage", "study"):
+        if not isinstance(value := settings.get(key), str | None):
+            raise ConfigError(f"hydra.sweeper.{key}={value} is not allowed: it must be text.")
+    if settings.backend == "optuna" and not isinstance(settings.sampler, DictConfig):
+        raise ConfigError(
+            f"hydra.sweeper.sampler={settings.sampler} is not allowed: choose one by "
+            "hydra/sweeper/sampler=NAME."
+        )
     if not importlib.util.find_spec(settings.backend):
         raise Refusal(
             f"hydra/sweeper={settings.backend} needs a package that is not installed: "
@@ -21,13 +53,8 @@ def check(config: DictConfig) -> None:
     chosen = config.hydra.runtime.choices["hydra/sweeper"]
     if chosen not in (settings.backend, "resumable"):  # the default, which recipes do not override
         raise ConfigError(
-            f"hydra/sweeper={chosen} is not allowed beside a recipe that searches with "
+            f"hydra/sweeper={chosen} conflicts with a recipe that searches with "
             f"{settings.backend}: leave it out, or choose a recipe for {chosen}."
-        )
-    if settings.get("method", "fast") not in AX_METHODS:
-        raise ConfigError(
-            f"hydra.sweeper.method={settings.method} is not allowed: use one of "
-            f"{', '.join(AX_METHODS)}.{nearest(settings.method, AX_METHODS)}"
         )
     whole = {"n_trials": 1, "parallel": 1, "seed": 0}
     for key, least in whole.items():
@@ -38,7 +65,7 @@ def check(config: DictConfig) -> None:
                 f"least {least}."
             )
     rate = settings.max_failure_rate
-    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+    if type(rate) not in (int, float) or not 0 <= rate <= 1:
         raise ConfigError(f"hydra.sweeper.max_failure_rate={rate} is not a share from 0 to 1.")
     if config.get("fail_fast"):
         raise ConfigError(

@@ -109,14 +109,14 @@ def parameter(override: Override) -> Interval | Choice:
         found = Choice(tuple(dict.fromkeys(_choices(override))))
     if isinstance(found, Choice):
         if len(found.values) < 2:
-            raise ConfigError(f"{line} leaves no choice: give it two values, or none to search.")
+            raise ConfigError(f"{line} has only one value: give two or more, or do not search it.")
         if log:
             raise ConfigError(f"{line}: log is for an interval or a range, not for a choice.")
         return found
     if override.config_loader.get_group_options(override.key_or_group):
         raise ConfigError(f"{line}: {override.key_or_group} is a group: name its options.")
     if not found.low < found.high:
-        raise ConfigError(f"{line} leaves no choice: the first number must be below the last.")
+        raise ConfigError(f"{line} is empty: the first number must be below the last.")
     if log and (found.low <= 0 or found.step):
         raise ConfigError(f"{line}: log needs numbers above 0 and no step.")
     return found

@@ -13,19 +13,21 @@ def summarise(folders: Sequence[Path]) -> None:
     """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
 
     Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
-    written; the table is printed before that.
+    written; the table is printed regardless.
     """
     found = runs.read(folders)
     varied = runs.what_varied(found)
     rows = runs.grouped(found, varied)
     text = "\n".join([*table(rows, varied), *unfinished(found)])
-    print(text)
     names = ["results.csv", "results.md"]
-    files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
-    files.write_text(folders[0] / "results.md", text + "\n")
-    if rows:
-        figure.draw(folders[0] / "results.png", rows)
-        names.append("results.png")
+    try:
+        files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
+        files.write_text(folders[0] / "results.md", text + "\n")
+        if rows:
+            figure.draw(folders[0] / "results.png", rows)
+            names.append("results.png")
+    finally:
+        print(text)
     print(f"\nWritten to {record.shown(folders[0].absolute())}: {', '.join(names)}")
 
 

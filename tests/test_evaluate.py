@@ -352,7 +352,7 @@ def test_evaluate_refuses_a_sweep(evaluate, tmp_path, capfd, word):
         (["epochs=9", "batch_size=0"], "batch_size=0 is not allowed"),
         (["epochs=9", "optimizer.betas=[2,3]"], "Invalid beta"),
         (["epochs=9", "optimizer._target_=torch.optim.SGD"], "is not an argument of torch.optim"),
-        (["epochs=9", "+optimizer.amsgrad=true"], "its optimizer is another one"),
+        (["epochs=9", "+optimizer.amsgrad=true"], "its optimizer is of another type"),
         (["epochs=9", "device=mps"], "device=mps is not on this machine"),
         (["epochs=9", "data_dir=nothing"], "could not be"),
         (["epochs=3,4"], "epochs=3,4"),

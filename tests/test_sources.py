@@ -1,6 +1,8 @@
 import gzip
 import hashlib
 import os
+import pickle
+import re
 import subprocess
 import sys
 from functools import partial
@@ -139,14 +141,155 @@ def test_processes_that_unpack_concurrently_read_the_same_data(tmp_path):
     assert output.splitlines() == [sources.load(source, tmp_path, FACTS)[2]] * 3 + ["[0, 0, 0]"]
 
 
-def test_a_read_only_data_folder_can_be_read(tmp_path, monkeypatch):
-    write_mnist_like(tmp_path, "Offline")
+@pytest.fixture
+def read_only(monkeypatch):
+    """Nothing can be written to a data folder: chmod would not stop root."""
 
     def refuse(self, *arguments, **options):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(sources.filelock.FileLock, "acquire", refuse)  # chmod does not stop root
+    monkeypatch.setattr(sources.filelock.FileLock, "acquire", refuse)
+
+
+def test_a_read_only_data_folder_can_be_read(tmp_path, read_only):
+    write_mnist_like(tmp_path, "Offline")
     assert len(sources.load(Offline, tmp_path, FACTS)[0]) == 640
+
+
+NOWHERE = "http://127.0.0.1:9/"
+OFFLINE_CLASSES = {
+    name: type(name, (getattr(torchvision.datasets, name),), {"mirrors": [NOWHERE], "url": NOWHERE})
+    for name in ("MNIST", "EMNIST", "CIFAR10", "CIFAR100")
+}
+OFFLINE_CLASSES |= {
+    "USPS": type("USPS", (torchvision.datasets.USPS,), {
+        "split_list": {
+            part: [NOWHERE, *entry[1:]]
+            for part, entry in torchvision.datasets.USPS.split_list.items()
+        }
+    }),
+    "QMNIST": type("QMNIST", (torchvision.datasets.QMNIST,), {
+        "resources": {
+            part: [(NOWHERE + url.rpartition("/")[2], md5) for url, md5 in pairs]
+            for part, pairs in torchvision.datasets.QMNIST.resources.items()
+        }
+    }),
+}  # fmt: skip
+
+
+def offline(name: str):
+    """One of torchvision's datasets as a config names it, without a network."""
+    options = {"split": "letters"} if name == "EMNIST" else {}
+    return partial(OFFLINE_CLASSES[name], **options)
+
+
+def write_emnist(root: Path) -> None:
+    raw = root / "EMNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "test"):
+        write_idx(raw / f"emnist-letters-{part}-images-idx3-ubyte", numpy.zeros((4, 28, 28)))
+        write_idx(raw / f"emnist-letters-{part}-labels-idx1-ubyte", numpy.arange(4))
+
+
+def write_cifar(root: Path) -> None:
+    """Files of the original names and format: torchvision compares their md5."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    batch = {"data": numpy.zeros((4, 3072), numpy.uint8), "labels": [0, 1, 2, 3]}
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        (folder / name).write_bytes(pickle.dumps(batch))
+
+
+EMNIST, CIFAR = "EMNIST/raw/emnist-letters", "cifar-10-batches-py"
+FILES = [  # the dataset, what is done to its files, the file that is named, what is said of it
+    ("MNIST", None, "MNIST/raw/train-images-idx3-ubyte.gz", "is missing and could not be downloa"),
+    ("EMNIST", None, f"{EMNIST}-train-images-idx3-ubyte", "is missing, as is its archive gzip.zip"),
+    ("EMNIST", f"rm {EMNIST}-test-labels-idx1-ubyte", f"{EMNIST}-test-labels-idx1-ubyte", "is mis"),
+    ("EMNIST", f"cut {EMNIST}-train-images-idx3-ubyte", f"{EMNIST}-train-images-idx3-ubyte",
+     "is not a whole IDX file"),
+    ("EMNIST", "add EMNIST/raw/gzip.zip", "EMNIST/raw/gzip.zip", "is damaged or altered (md5"),
+    ("CIFAR10", None, f"{CIFAR}/data_batch_1", "is missing, as is its archive cifar-10-python"),
+    ("CIFAR10", f"add {CIFAR}/data_batch_1", f"{CIFAR}/data_batch_1", "is damaged or altered (md5"),
+    ("CIFAR10", "add cifar-10-python.tar.gz", "cifar-10-python.tar.gz", "is damaged or altered ("),
+    ("CIFAR100", None, "cifar-100-python/train", "is missing, as is its archive"),
+    ("USPS", None, "usps.bz2", "is missing and could not be downloaded"),
+    ("USPS", "add usps.bz2", "usps.bz2", "is damaged or altered (md5"),
+    ("QMNIST", None, "QMNIST/raw/qmnist-train-images-idx3-ubyte.gz", "is missing and could not be"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "change", "file", "said"), FILES)
+def test_the_error_names_the_file_that_is_read_and_a_remedy(tmp_path, name, change, file, said):
+    root = tmp_path / "data"
+    if change:
+        root.mkdir()
+        what, _, changed = change.partition(" ")
+        if name == "EMNIST" and "gzip" not in change:
+            write_emnist(root)
+        if name == "CIFAR10":
+            write_cifar(root)
+        path = root / changed
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if what == "rm":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-100] if what == "cut" else b"something else")
+    with pytest.raises(sources.DataError) as refused:
+        sources.load(offline(name), root, FACTS)
+    message = str(refused.value)
+    assert message.startswith(f"{root / file} {said}")
+    assert re.search("put the (original )?file there", message) and "dataset=digits" in message
+    assert "urlopen" not in message and "Name or service" not in message
+    assert root.exists() == bool(change)  # no folder is made for nothing
+
+
+def test_the_files_of_emnist_are_read(tmp_path):
+    write_emnist(tmp_path)
+    facts = SimpleNamespace(**vars(FACTS) | {"num_classes": 4})
+    assert len(sources.load(offline("EMNIST"), tmp_path, facts)[1]) == 4
+
+
+def test_a_read_only_folder_of_archives_says_that_they_cannot_be_unpacked(tmp_path, read_only):
+    source = write_archives(tmp_path)
+    with pytest.raises(sources.DataError) as refused:
+        sources.load(source, tmp_path, FACTS)
+    file = tmp_path / "Packed/raw/t10k-images-idx3-ubyte"
+    expected = (
+        f"{file} is missing, and {file}.gz could not be unpacked ({tmp_path} cannot be written "
+        "to): unpack it there, or copy"
+    )
+    assert str(refused.value).startswith(expected) and "set data_dir" in str(refused.value)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_refusal_leaves_no_folder_that_was_not_there(tmp_path, is_there):
+    root = tmp_path / "a/b/data"
+    if is_there:
+        root.mkdir(parents=True)
+    with pytest.raises(sources.DataError):
+        sources.load(Offline, root, FACTS)
+    assert not list(root.glob("*/*")) and not (root / "Offline").exists()
+    assert root.exists() == is_there and (tmp_path / "a").exists() == is_there
+
+
+def test_digits_leave_no_folder(tmp_path):
+    facts = SimpleNamespace(in_channels=1, image_size=8, num_classes=10, mean=[0.3], std=[0.4])
+    sources.load(sources.Digits, tmp_path / "data", facts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_dir_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "data").touch()
+    with pytest.raises(sources.DataError, match="data is not a folder: set data_dir"):
+        sources.load(Offline, tmp_path / "data", FACTS)
+
+
+def test_labels_that_are_not_one_number_per_image_are_refused(tmp_path):
+    def source(root, train, download):
+        return SimpleNamespace(data=numpy.zeros((4, 28, 28)), targets=numpy.zeros((4, 8)))
+
+    with pytest.raises(sources.DataError, match=r"labels of shape \(4, 8\).*class numbers"):
+        sources.load(source, tmp_path, FACTS)
 
 
 @pytest.mark.parametrize(

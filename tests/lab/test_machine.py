@@ -1,5 +1,6 @@
 import pytest
 import torch
+from conftest import start
 from test_training import CPU, composed, new_state, patterns
 
 import data
@@ -17,10 +18,75 @@ def test_precision_is_always_resolved(requested):
     ("requested", "total_steps", "compiled"),
     [("auto", 100, False), ("auto", 10**6, True), (True, 1, True), (False, 10**6, False)],
 )
-def test_compile_auto_depends_on_the_number_of_steps(requested, total_steps, compiled):
+def test_compile_auto_depends_on_the_number_of_steps(requested, total_steps, compiled, monkeypatch):
+    monkeypatch.setattr(machine, "why_not_compiled", lambda device: None)
     model = torch.nn.Linear(1, 1)
     CPU.compile(model, requested, total_steps)
     assert (model._compiled_call_impl is not None) is compiled
+
+
+def messages(caplog) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "lab.machine"]
+
+
+@pytest.mark.slow
+def test_without_a_compiler_auto_warns_in_one_line_and_true_is_refused(monkeypatch, caplog):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "/nowhere/c++"))
+    model = torch.nn.Linear(1, 1)
+    CPU.compile(model, "auto", 10**6)
+    assert model(torch.ones(1, 1)).shape == (1, 1)
+    (warning,) = messages(caplog)
+    start = "compile=auto: the model is not compiled, since torch.compile fails on this machine ("
+    assert warning.startswith(start) and "/nowhere/c++" in warning and "\n" not in warning
+    assert "install a C++ compiler, for example g++, or name one in" in warning
+    with pytest.raises(ConfigError, match=r"compile=true is not possible: .*; or set compile=fal"):
+        CPU.compile(model, True, 1)
+
+
+@pytest.mark.parametrize("requested", ["auto", True])
+def test_a_model_that_cannot_be_compiled_shows_it_in_the_first_step(requested, monkeypatch, caplog):
+    def broken(model):
+        def call(*_):
+            raise RuntimeError("backend raised:\nand a long explanation")
+
+        model._compiled_call_impl = call
+
+    monkeypatch.setattr(machine, "why_not_compiled", lambda device: None)
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    model, images = torch.nn.Linear(3, 2), torch.ones(1, 3)
+    CPU.compile(model, requested, 10**6)
+    if requested == "auto":
+        for _ in range(2):
+            assert torch.equal(model(images), model.forward(images))
+        (warning,) = messages(caplog)
+        assert warning.endswith("since torch.compile fails on this model (backend raised:).")
+    else:
+        with pytest.raises(ConfigError, match=r"true is not possible: torch.compile fails on"):
+            model(images)
+    CPU.compile(model, requested, 10**6)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):  # the model's own error
+        model(torch.ones(1, 9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["/nowhere/c++", "broken"])
+def test_a_long_run_survives_a_compiler_that_is_missing_or_broken(tmp_path, monkeypatch, compiler):
+    if compiler == "broken":  # it has a version, but compiles nothing
+        path = tmp_path / "c++"
+        path.write_text('#!/bin/sh\ncase "$1" in *version) exec g++ "$@";; esac\nexit 1\n')
+        path.chmod(0o755)
+        compiler = str(path)
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    small = ("dataset=digits", "limit=500", "batch_size=1", "model=linear", "epochs=20")
+    process = start(tmp_path, *small, "precision=fp32", "checkpoint.every=20")
+    output, _ = process.communicate()
+    assert process.returncode == 0 and "Traceback" not in output
+    assert output.count("compile=auto: the model is not compiled") == 1
+    process = start(tmp_path, "dataset=digits", "debug=smoke", "compile=true")
+    output, _ = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in output
+    assert "compile=true is not possible: torch.compile fails on this machine" in output
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

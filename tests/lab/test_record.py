@@ -46,6 +46,17 @@ def test_a_lock_stays_exclusive_when_its_file_is_deleted_while_another_thread_wa
         pass
 
 
+def test_a_lock_is_released_where_an_open_file_cannot_be_deleted(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "The file is being used by another process", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)  # as on Windows
+    refused = pytest.raises(record.RunFolderError, match="is in use")
+    for _ in range(2):
+        with record.locked(tmp_path), refused, record.locked(tmp_path, patience=0):
+            pass
+
+
 def test_a_briefly_held_lock_is_waited_for(tmp_path):
     lock = filelock.FileLock(tmp_path / ".lock", thread_local=False)
     lock.acquire()

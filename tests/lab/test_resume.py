@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -178,7 +179,13 @@ def resume_line(output: str) -> list[str]:
     return shlex.split(line)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (signal.SIGTERM, signal.SIGUSR2)),
+    ],
+)
 @pytest.mark.parametrize(
     "where", ["lab.machine.choose_device", "sources.load", "training.evaluate"]
 )
@@ -266,3 +273,105 @@ def test_a_run_folder_with_the_old_class_name_of_digits_resumes(script, tmp_path
     assert script("resume=old", "epochs=2") == 0
     assert "_target_: sources.Digits" in config.read_text()
     assert len(rows(tmp_path / "old")) == 2
+
+
+def own_files(folder: Path) -> dict[str, bytes]:
+    """Hydra writes its own record, .hydra/, before a run can refuse anything."""
+    return {name: text for name, text in contents(folder).items() if ".hydra" not in name}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["seed=1"], "holds another run, with seed=0, not seed=1"),
+        (["optimizer.lr=0.5"], "with optimizer.lr=0.002, not optimizer.lr=0.5"),
+        (["model=linear"], "model._target_=models.MLP"),
+        (["epochs=9"], "with epochs=3, not epochs=9: choose another folder."),
+        (["~optimizer.betas"], r"optimizer.betas=\[0.9, 0.999\]"),
+        (["dataset=fashion"], "dataset.source._target_="),
+    ],
+)
+def test_a_folder_is_not_continued_by_another_config(script, finished, capfd, words, sentence):
+    before = own_files(finished)
+    assert script("model=mlp", *ARGUMENTS, f"hydra.run.dir={finished}", *words) == 1
+    error = capfd.readouterr().err
+    assert re.search(sentence, error) and f"resume={finished}" in error
+    assert own_files(finished) == before
+
+
+def test_the_same_config_in_the_same_folder_is_the_same_run(script, finished, capfd):
+    elsewhere = ("checkpoint.every=7", "data_dir=" + os.environ["DATA_DIR"])
+    assert script("model=mlp", *ARGUMENTS, f"hydra.run.dir={finished}", *elsewhere) == 0
+    assert "is finished after 3 epochs" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=1", "val_size=0.1", "limit=64", "dataset.mean=[0.5]", "dataset.image_size=14"]
+)
+def test_resuming_never_moves_images_between_the_parts_of_the_split(script, finished, capfd, word):
+    before = contents(finished)
+    assert script(f"resume={finished}", "epochs=4", word) == 1
+    key = word.partition("=")[0]
+    error = capfd.readouterr().err
+    assert f"{word.split('=')[0]}=" in error and f"Leave {key} out, or start a new run." in error
+    assert contents(finished) == before
+
+
+def alter(folder: Path, **changes) -> None:
+    path = folder / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_other_images_than_before_are_refused(script, finished, capfd):
+    alter(finished, data_sha256="0" * 64)
+    assert script(f"resume={finished}", "epochs=4") == 1
+    assert "the images are not those that" in capfd.readouterr().err
+
+
+def test_what_differs_from_the_earlier_part_is_reported_in_one_line(script, finished, capfd):
+    versions = json.loads((finished / "result.json").read_text())["versions"]
+    alter(finished, threads=7, commit="a" * 40, versions=versions | {"torch": "1.0"})
+    (finished / "changes.diff").write_text("other")
+    assert script(f"resume={finished}", "epochs=4") == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if "earlier part" in line]
+    for part in ("threads 7 → 1", f"commit {'a' * 40} → ", "torch 1.0 → ", "uncommitted changes"):
+        assert part in line
+    assert line in (finished / "script.log").read_text().replace("INFO ", "\n").splitlines()
+    assert script(f"resume={finished}", "epochs=5") == 0
+    assert "earlier part" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("again", ["resume", "the same command"])
+def test_epochs_whose_checkpoint_has_disappeared_are_not_trained_again(
+    script, finished, capfd, again
+):
+    (finished / "last.pt").unlink()
+    alter(finished, status="interrupted")
+    before = own_files(finished)
+    command = [f"resume={finished}"]
+    if again != "resume":
+        command = ["model=mlp", *ARGUMENTS, f"hydra.run.dir={finished}"]
+    assert script(*command) == 1
+    assert "has 3 epochs in metrics.csv but no last.pt to resume from" in capfd.readouterr().err
+    assert own_files(finished) == before
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_again(script, tmp_path):
+    words = ("debug=smoke", "epochs=3", "model=linear", "dataset=digits", "checkpoint.every=2")
+    assert script(*words, "hydra.run.dir=run") == 0
+    run = tmp_path / "run"
+    lines = (run / "metrics.csv").read_text().splitlines()
+    (run / "metrics.csv").write_text("\n".join(lines[:2]) + "\n")  # one epoch, not saved yet
+    (run / "last.pt").unlink()
+    alter(run, status="running")
+    assert script("resume=run") == 0
+    assert len(rows(run)) == 3
+
+
+def test_the_checkpoint_of_another_seed_is_refused(script, tmp_path, capfd):
+    words = ("debug=smoke", "model=linear", "dataset=digits")
+    for seed in (0, 1):
+        assert script(*words, f"seed={seed}", f"hydra.run.dir=run{seed}") == 0
+    shutil.copy(tmp_path / "run1/last.pt", tmp_path / "run0/last.pt")
+    assert script("resume=run0", "epochs=2") == 1
+    assert "last.pt is of a run with seed=1, not 0" in capfd.readouterr().err

@@ -29,7 +29,7 @@ def trained(*overrides: str, epochs: int = 2):
 
 def test_the_best_epoch_is_the_latest_in_a_tie():
     history = [{"epoch": i, "val_accuracy": a} for i, a in enumerate((0.5, 0.9, 0.9, 0.7), 1)]
-    assert State(None, None, None, [], None, history).best["epoch"] == 3
+    assert State(None, None, None, [], None, history=history).best["epoch"] == 3
 
 
 def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
@@ -103,7 +103,7 @@ def test_the_error_for_a_checkpoint_of_another_model_names_parameters_and_shapes
         checkpoint.CheckpointError, match=r"head.weight \(10, 8\) instead of \(10, 9\)"
     ):
         other.load(tmp_path / "last.pt")
-    with pytest.raises(checkpoint.CheckpointError, match=r"layers\.0\.weight is unknown"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"layers\.0\.weight is unexpected"):
         new_state(composed("model=linear")).load(tmp_path / "last.pt")
 
 
@@ -125,36 +125,39 @@ HOSTILE = [
     (lambda saved: saved["optimizer"][0].update(exp_avg=torch.zeros(3)), r"exp_avg \(3,\) for"),
     (lambda saved: saved["optimizer"][0].update(exp_avg=[0]), "exp_avg of list for"),
     (lambda saved: saved["optimizer"][0].update(step=torch.zeros(2)), r"step \(2,\) for \(\)"),
-    (lambda saved: saved["optimizer"][0].pop("exp_avg"), "its optimizer is another one"),
-    (lambda saved: saved["optimizer"].pop(1), "its optimizer is of other parameters"),
-    (lambda saved: saved.update(optimizer={}), "its optimizer is of other parameters"),
-    (lambda saved: saved.update(optimizer=[]), "its optimizer is of other parameters"),
-    (lambda saved: saved.update(losses=[1.0]), "its losses are not those"),
-    (lambda saved: saved.update(losses=torch.zeros(5, 16)), "its losses are not those"),
-    (lambda saved: saved.update(losses=torch.zeros(2)), "its losses are not those"),
-    (lambda saved: saved.update(history=[{}]), "epoch 1 of its history cannot be"),
-    (lambda saved: saved.update(history="ab"), "its history is no list"),
-    (lambda saved: saved["history"][0].update(seconds="1"), "epoch 1 of its history cannot be"),
-    (lambda saved: saved["history"][0].update(seconds=-1), "epoch 1 of its history cannot be"),
-    (lambda saved: saved["history"][0].update(epoch=7), "epoch 1 of its history cannot be"),
-    (lambda saved: saved["history"][0].update(val_accuracy=2), "epoch 1 of its history cannot be"),
-    (lambda saved: saved.update(history=[row(i + 1) for i in range(99)]), "its history is no list"),
-    (lambda saved: saved.update(steps=4), "steps=4 cannot be"),
-    (lambda saved: saved.update(steps=[0]), r"steps=\[0\] cannot be"),
-    (lambda saved: saved.update(steps=[4.0]), r"steps=\[4.0\] cannot be"),
-    (lambda saved: saved.update(steps=[10**12]), r"steps=\[1000000000000\] cannot be"),
-    (lambda saved: saved.update(image_losses=torch.zeros(3)), r"steps=\[4.* cannot be"),
+    (lambda saved: saved["optimizer"][0].pop("exp_avg"), "its optimizer is of another type"),
+    (lambda saved: saved["optimizer"].pop(1), "its optimizer state belongs to other parameters"),
+    (lambda saved: saved.update(optimizer={}), "its optimizer state belongs to other parameters"),
+    (lambda saved: saved.update(optimizer=[]), "its optimizer state belongs to other parameters"),
+    (lambda saved: saved.update(losses=[1.0]), "its losses do not match"),
+    (lambda saved: saved.update(losses=torch.zeros(5, 16)), "its losses do not match"),
+    (lambda saved: saved.update(losses=torch.zeros(2)), "its losses do not match"),
+    (lambda saved: saved.update(history=[{}]), "epoch 1 of its history is invalid"),
+    (lambda saved: saved.update(history="ab"), "its history is not a list"),
+    (lambda saved: saved["history"][0].update(seconds="1"), "epoch 1 of its history is invalid"),
+    (lambda saved: saved["history"][0].update(seconds=-1), "epoch 1 of its history is invalid"),
+    (lambda saved: saved["history"][0].update(epoch=7), "epoch 1 of its history is invalid"),
+    (lambda saved: saved["history"][0].update(val_accuracy=2), "epoch 1 of its history is invalid"),
+    (
+        lambda saved: saved.update(history=[row(i + 1) for i in range(99)]),
+        "its history is not a list",
+    ),
+    (lambda saved: saved.update(steps=4), "steps=4 is invalid"),
+    (lambda saved: saved.update(steps=[0]), r"steps=\[0\] is invalid"),
+    (lambda saved: saved.update(steps=[4.0]), r"steps=\[4.0\] is invalid"),
+    (lambda saved: saved.update(steps=[10**12]), r"steps=\[1000000000000\] is invalid"),
+    (lambda saved: saved.update(image_losses=torch.zeros(3)), r"steps=\[4.* is invalid"),
     (
         lambda saved: saved.update(image_losses=torch.zeros(65)),
         "leave val_size and limit",
     ),
     (lambda saved: saved.update(image_losses=3), "it does not have one loss per image"),
-    (lambda saved: saved.update(seconds="long"), "seconds='long' cannot be"),
+    (lambda saved: saved.update(seconds="long"), "seconds='long' is invalid"),
     (lambda saved: saved.update(best_weights={}), "head.bias is missing"),
     (lambda saved: saved.update(best_weights=[]), "its weights have no names"),
     (lambda saved: saved.update(model=[1]), "its weights have no names"),
     (lambda saved: saved["model"].update({"head.bias": 3}), "head.bias of int instead of"),
-    (lambda saved: saved["model"].update({1: 3}), "1 is unknown"),
+    (lambda saved: saved["model"].update({1: 3}), "1 is unexpected"),
     (
         lambda saved: saved["model"].update({"head.bias": torch.zeros(10, dtype=torch.complex64)}),
         r"head.bias \(10,\) of complex64 instead of \(10,\)",

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import random
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -260,12 +262,72 @@ def test_a_repeatedly_killed_local_sweep_resumes_to_the_same_table(
 def test_ctrl_c_also_ends_the_local_jobs(begin, tmp_path):
     long = ("model=linear", "seed=0,1", "batch_size=1", "compile=false", "epochs=1000")
     saving = ("checkpoint.unit=seconds", "checkpoint.every=0.05")
-    process = begin("-m", "name=mine", "hydra/launcher=local", *long, *saving, saved=2)
+    where = ("hydra/launcher=local",)
+    process = begin("-m", "name=mine", *where, *long, *saving, saved=2)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate()
     assert process.returncode == 130 and "Traceback" not in output
     assert [run["status"] for run in jobs(tmp_path).values()] == ["interrupted"] * 2
     assert find_job_processes(tmp_path) == []
+    (line,) = [line for line in output.splitlines() if line.startswith("Resume with: ")]
+    assert shlex.split(line)[2:] == [
+        "python",
+        "script.py",
+        "-m",
+        "name=mine",
+        *where,
+        *long,
+        *saving,
+    ]
+
+
+@pytest.fixture
+def interrupted(script, monkeypatch, capfd):
+    """Interrupt a sweep while its first job reads the data; return the arguments of the command
+    that it prints to resume it."""
+    import sources
+
+    def interrupted(*arguments: str) -> list[str]:
+        def load(*_):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sources, "load", load)
+            assert script(*arguments) == 130
+        output = "".join(capfd.readouterr())
+        (line,) = [line for line in output.splitlines() if line.startswith("Resume with: ")]
+        python, file, *words = shlex.split(line.removeprefix("Resume with: "))
+        assert (python, file) == ("python", "script.py") and "Traceback" not in output
+        return words
+
+    return interrupted
+
+
+SMALL = ("debug=smoke", "model=linear", "seed=0,1")
+NAMED = [  # what is typed, how the printed command ends
+    (["-m", *SMALL], r"name=20\d\d-\d\d-\d\d/[\d.-]+_sweep"),
+    (["-m", *SMALL, "name=it's a=b (1) ~ü"], r"name=it's a=b \(1\) ~ü"),
+    (["-m", *SMALL, "name=${now:%Y}/${now:%f}"], r"name=20\d\d/\d+"),
+    (["-m", "name=mine", *SMALL], "seed=0,1"),
+    (["-m", *SMALL, "name='a,b'"], "name='a,b'"),
+    ([*SMALL, "hydra.mode=MULTIRUN", "hydra.sweep.dir=at/a=b"], r"hydra.sweep.dir=at/a=b"),
+]
+
+
+@pytest.mark.parametrize(("typed", "end"), NAMED, ids=lambda value: str(value[-1]))
+def test_an_interrupted_sweep_says_how_to_resume_the_sweep(
+    interrupted, script, tmp_path, capfd, typed, end
+):
+    words = interrupted(*typed)
+    assert re.fullmatch(end, words[-1])
+    assert [word for word in words if word not in typed] == words[len(typed) :] or "${" in typed[-1]
+    (before,) = tmp_path.glob("**/seed=0-*")
+    if (typed, end) not in NAMED[:2]:  # the others differ in how the command is written alone
+        return
+    assert script(*words) == 0
+    assert "2 jobs: 1 to resume, 1 new\n" in capfd.readouterr().out
+    assert sorted(path.name[:6] for path in before.parent.glob("seed=*")) == ["seed=0", "seed=1"]
+    assert len(list(tmp_path.glob("**/result.json"))) == 2
 
 
 @pytest.mark.slow

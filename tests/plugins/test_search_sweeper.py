@@ -23,6 +23,7 @@ needs = {
     )
     for name in ("optuna", "ax")
 }
+slow = pytest.mark.slow
 BOTH = [pytest.param(name, marks=needs[name]) for name in needs]
 SPACE = ("x=interval(0,1)", "rate=tag(log,interval(1e-4,1))")
 SEARCH = (
@@ -127,7 +128,10 @@ def test_trials_can_be_stored_in_a_database(search, tmp_path):
 
 
 @needs["optuna"]
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "nsga2"])
+@pytest.mark.parametrize(
+    "sampler",
+    ["tpe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("random", "gp", "nsga2"))],
+)
 def test_every_sampler_is_reproducible(search, tmp_path, sampler):
     command = ("hydra/sweeper=optuna", f"hydra/sweeper/sampler={sampler}", *SPACE)
     assert search(*command, trials(4)) == 0
@@ -169,7 +173,7 @@ def test_importing_the_script_loads_neither_search_library_nor_torch():
         (["optimizer.lr=0.1"], "nothing to search"),
         (["name=../elsewhere"], "name=../elsewhere is not allowed"),
         (["sweep=optuna_mlp"], "is chosen twice"),
-        (["sweep=ax_mlp"], "beside a recipe that searches with ax"),
+        (["sweep=ax_mlp"], "conflicts with a recipe that searches with ax"),
     ],
 )
 def test_invalid_searches_are_refused_before_any_trial(script, tmp_path, capfd, overrides, reason):
@@ -231,6 +235,46 @@ def test_the_command_of_the_best_trial_reproduces_it(script, tmp_path, capfd):
     assert script(*overrides, "hydra.run.dir=again") == 0
     repeated = json.loads((tmp_path / "again/result.json").read_text())
     assert repeated["val_accuracy"] == found["best"][0]["values"]["val_accuracy"]
+
+
+@needs["optuna"]
+@pytest.mark.slow
+def test_the_command_of_the_best_trial_of_a_recipe_is_a_single_run(script, tmp_path, capfd):
+    import shlex
+
+    small = ("limit=128", "epochs=1", "data_dir=a=b (1)", "name=it's", trials(1))
+    (tmp_path / "a=b (1)").symlink_to(os.environ["DATA_DIR"])
+    assert script("-m", "sweep=optuna_mlp", *small) == 0
+    found = yaml.safe_load((tmp_path / "runs/it's/optimization_results.yaml").read_text())
+    printed = found["best"][0]["command"]
+    assert f"    {printed}\n" in capfd.readouterr().out
+    _, _, *overrides = shlex.split(printed)
+    assert "dataset=fashion" in overrides and "data_dir='a=b (1)'" in overrides
+    assert script(*overrides, "hydra.run.dir=again") == 0
+    repeated = json.loads((tmp_path / "again/result.json").read_text())
+    assert repeated["val_accuracy"] == found["best"][0]["values"]["val_accuracy"]
+
+
+@needs["optuna"]
+@pytest.mark.slow
+def test_an_interrupted_search_says_how_to_resume_the_search(script, tmp_path, monkeypatch, capfd):
+    import shlex
+    import signal
+
+    import sources
+
+    search = [word for word in SEARCH if word != "name=mine"]
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "load", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        assert script(*search, "epochs=1", trials(1)) == 130
+    (folder,) = tmp_path.glob("runs/*/*_sweep")
+    output = capfd.readouterr().out
+    (line,) = [line for line in output.splitlines() if line.startswith("Resume with: ")]
+    words = shlex.split(line)[4:]
+    name = folder.relative_to(tmp_path / "runs")
+    assert words == [*search, "epochs=1", trials(1), f"name={name}"]
+    assert script(*words) == 0
+    assert [row["trial"] for row in table(folder)] == ["0"]
 
 
 @needs["optuna"]

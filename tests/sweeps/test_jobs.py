@@ -29,7 +29,7 @@ def test_progress_counts_jobs_and_estimates_the_time_left(monkeypatch):
         (JobStatus.COMPLETED, 0.97531, "a finished: 97.53% on validation"),
         (JobStatus.COMPLETED, (1.0, 2), r"a finished: \(1.0, 2\)"),
         (JobStatus.FAILED, RunFailed("the reason"), "a failed: the reason"),
-        (JobStatus.FAILED, KeyError("x"), r"a failed: KeyError\('x'\)"),
+        (JobStatus.FAILED, KeyError("x"), "a failed: KeyError: 'x'."),
     ],
 )
 def test_the_outcome_of_a_job_is_one_line(status, returned, line):

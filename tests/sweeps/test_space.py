@@ -55,7 +55,7 @@ def test_the_last_override_of_a_key_wins():
     [
         ("x=interval(1,0)", "below the last"),
         ("x=range(3,4)", "below the last"),
-        ("x=choice(1,1)", "leaves no choice"),
+        ("x=choice(1,1)", "has only one value: give two or more"),
         ("x=tag(log,interval(0,1))", "above 0"),
         ("x=tag(log,range(1,9,2))", "no step"),
         ("x=tag(log,choice(1,2))", "not for a choice"),
