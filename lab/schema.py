@@ -121,6 +121,9 @@ def check(cfg: DictConfig) -> None:
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
     _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
     facts = cfg.dataset
+    for key in ("classes", "mean", "std"):  # OmegaConf lets lists within lists pass
+        is_flat = not any(isinstance(item, ListConfig | DictConfig) for item in facts[key])
+        _require(cfg, f"dataset.{key}", is_flat, "a list of single values")
     _require(cfg, "dataset.classes", len(facts.classes) == facts.num_classes, "one name per class")
     for key in ("mean", "std"):
         is_whole = len(facts[key]) == facts.in_channels

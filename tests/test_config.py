@@ -148,6 +148,7 @@ REFUSALS = [
     (["dataset.std=[-1]"], "dataset.std=.-1.0. is not allowed: it must be a list of numbers above"),
     (["dataset.std=[0]"], "dataset.std=.0.0. is not allowed"),
     (["dataset.mean=[nan]"], "dataset.mean=.nan. is not allowed: it must be a list of finite"),
+    (["dataset.std=[[1]]"], "dataset.std=...1... is not allowed: it must be a list of single"),
     (["dataset.image_size=0"], "dataset.image_size=0 is not allowed"),
     (["dataset.margin=14"], "dataset.margin=14 is not allowed: .* less than half of image_size"),
     (["dataset.classes=[true,a]"], "classes.*True.* is not allowed: it must be text, and YAML"),
