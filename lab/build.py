@@ -54,19 +54,13 @@ def make(node: DictConfig, key: str, *args: Any, **arguments: Any) -> Any:
         raise ConfigError(blame(node, key, error)) from error
 
 
-def locate(cfg: DictConfig, group: str) -> Any:
-    """The class that a config group names, as a `partial` with the arguments of the group. Raises
-    ConfigError if it does not exist or does not have these arguments."""
-    return make(OmegaConf.select(cfg, group), group, _partial_=True)
-
-
 def blame(node: DictConfig, group: str, error: Exception) -> str:
     """The sentence for what the class of a group has raised."""
     cause = root(error)
     reason = explain(cause) or f"{described(cause)}."
     if not isinstance(cause, ValueError) and (not (where := place(cause)) or CALLS.match(where)):
         values = OmegaConf.to_container(node, resolve=True)
-        said = ", ".join(f"{key}={value}" for key, value in values.items() if key[0] != "_")
+        said = ", ".join(f"{key}={value}" for key, value in values.items() if str(key)[0] != "_")
         reason += f" Check its arguments: {said or 'none'}."
     reason += "".join(f" {sentence}" for sentence in text_numbers(node, group))
     return f"{group} ({node.get('_target_')}): {reason}"

@@ -68,13 +68,14 @@ def place(error: BaseException) -> str | None:
 
 
 def is_bug(error: BaseException) -> bool:
-    """Whether our own code, or a library that it has called, raised the exception."""
+    """Whether our own code, or a library that it has called, raised the exception; true also if it
+    comes from another process, without its calls."""
     if is_raised_in(error, *COMPOSERS):
         return False
     for frame, _ in reversed(frames(error)):
         if not _is_library(path := frame.f_code.co_filename):
             return not _is_own(path)
-    return False
+    return not frames(error)
 
 
 def is_raised_in(error: BaseException, *packages: str) -> bool:

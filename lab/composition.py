@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf.errors import InterpolationResolutionError, ValidationError
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from lab.cause import described, frames
 
@@ -20,7 +20,6 @@ REFERENCE = re.compile(r"Interpolation key '(.+?)' not found")
 NOISE = re.compile(r"\s*(full_key:|object_type=|reference_type=|See https?:|\^|$)")
 PAIRS = {"[": "]", "{": "}", "(": ")"}
 KINDS = {
-    "Union[str, int]": "text",
     "Integer": "a whole number",
     "Float": "a number",
     "bool": "true or false",
@@ -69,8 +68,6 @@ def explain_type(error: ValidationError, where: str) -> str:
         place = f"{override[1]}=" if override else f"{file[1]}.yaml has " if file else ""
         value = f"{place}[…, {error.value}, …] is not allowed"
     allowed = next((f"it must be {KINDS[kind]}" for kind in KINDS if kind in reason), reason)
-    if allowed.endswith("text") and isinstance(error.value, bool):
-        allowed += ", and YAML reads yes, no, on and off as true and false. Put it in quotes"
     return f"{value}: {allowed}."
 
 
@@ -93,9 +90,12 @@ def on_one_line(error: BaseException) -> str:
     """The message of Hydra or OmegaConf without what only repeats the config."""
     message = str(error).partition("\n\nConfig search path")[0]
     text = " ".join(line.strip() for line in message.splitlines() if not NOISE.match(line))
-    key = getattr(error, "full_key", None)
+    key, text = getattr(error, "full_key", None), text.rstrip(".")
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        reason = on_one_line(error.__cause__).rstrip(".")
+        text = text if reason in text else f"{text}: {reason}" if text else reason
     text = f"{key}: {text}" if key and str(key) not in text else text or type(error).__name__
-    text = text if text[-1] in ".?!" else f"{text}."
+    text = text if text[-1] in "?!" else f"{text}."
     if OF_A_FILE.match(text):
         text += " In the defaults of a file in a group, it is `override /GROUP: OPTION`."
     return text

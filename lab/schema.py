@@ -35,7 +35,7 @@ class Dataset:
     patch_size: int = MISSING  # pixels; the patches of a vision transformer
     margin: int = MISSING  # pixels of background around the object
     num_classes: int = MISSING
-    classes: list[str | int] = MISSING
+    classes: list[Any] = MISSING  # text or whole numbers
     mean: list[float] = MISSING  # per channel, black 0 and white 1
     std: list[float] = MISSING
     shift: int = MISSING  # pixels by which an image may be moved and keep its class
@@ -124,6 +124,8 @@ def check(cfg: DictConfig) -> None:
     for key in ("classes", "mean", "std"):  # OmegaConf lets lists within lists pass
         is_flat = not any(isinstance(item, ListConfig | DictConfig) for item in facts[key])
         _require(cfg, f"dataset.{key}", is_flat, "a list of single values")
+    words = "a list of words: YAML reads yes, no, on and off as true and false unless in quotes"
+    _require(cfg, "dataset.classes", all(type(name) in (str, int) for name in facts.classes), words)
     _require(cfg, "dataset.classes", len(facts.classes) == facts.num_classes, "one name per class")
     for key in ("mean", "std"):
         is_whole = len(facts[key]) == facts.in_channels

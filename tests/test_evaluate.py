@@ -243,11 +243,18 @@ def test_a_file_that_is_not_a_picture_is_refused(evaluate, run, tmp_path, capfd,
     assert "a.png cannot be read as a picture" in error and "Traceback" not in error
 
 
-@pytest.mark.parametrize("value", ["5", "{a:1}", "[null]", "true"])
-def test_images_that_are_no_paths_are_refused(evaluate, run, capfd, value):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("5", "5 does not exist: give the path of a picture"),
+        ("[null]", "None does not exist: give the path"),
+        ("{a:1}", "Error merging override images={a:1}: Cannot merge"),
+    ],
+)
+def test_images_that_are_no_paths_are_refused(evaluate, run, capfd, value, message):
     assert evaluate(f"run={run}", f"images={value}") == 1
     error = capfd.readouterr().err
-    assert "cannot be read as a picture" in error and "Traceback" not in error
+    assert message in error and "Traceback" not in error
 
 
 @pytest.mark.parametrize(

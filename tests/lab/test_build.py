@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import composed
 
-from lab.build import build, locate
+from lab.build import build, make
 from lab.errors import ConfigError
 
 MODULES = {
@@ -59,9 +59,13 @@ def test_what_cannot_be_built_is_refused(group, override, message):
         build(cfg, group, *arguments)
 
 
+def source(cfg):
+    return make(cfg.dataset.source, "dataset.source", _partial_=True)
+
+
 def test_a_dataset_is_located_but_not_loaded():
-    assert locate(composed("dataset=digits"), "dataset.source").func.__name__ == "Digits"
+    assert source(composed("dataset=digits")).func.__name__ == "Digits"
     with pytest.raises(ConfigError, match=r"sources has no Digit. Did you mean Digits"):
-        locate(composed("dataset.source._target_=sources.Digit"), "dataset.source")
+        source(composed("dataset.source._target_=sources.Digit"))
     with pytest.raises(ConfigError, match=r"dataset.source.foo is not an argument of"):
-        locate(composed("dataset=digits", "+dataset.source.foo=1"), "dataset.source")
+        source(composed("dataset=digits", "+dataset.source.foo=1"))

@@ -37,7 +37,7 @@ FILES = {
     "experiment/option": (HEADER + "defaults:\n  - override /model: nope\n", "model=nope does not"),
     "experiment/lr": (HEADER + 'optimizer:\n  lr: "1e-3"\n', "lr='1e-3' is text: without quotes"),
     "experiment/env": (HEADER + "optimizer:\n  lr: ${oc.env:LR}\n", r"oc.decode:\$.oc.env:NAME"),
-    "dataset/bool": (CLASSES, "False.* is not allowed: it must be text, and YAML reads yes, no"),
+    "dataset/bool": (CLASSES, "classes=.False, True. is not allowed: it must be a list of words"),
     "model/headless": ("model:\n  _target_: models.MLP\n", "starts with '# @package _global_'"),
     "optimizer/no_lr": (
         "_target_: torch.optim.SGD\n_partial_: true\n", "optimizer.lr, to which scheduler.max_lr",
