@@ -248,7 +248,7 @@ def test_a_file_that_is_not_a_picture_is_refused(evaluate, run, tmp_path, capfd,
     [
         ("5", "5 does not exist: give the path of a picture"),
         ("[null]", "None does not exist: give the path"),
-        ("{a:1}", "Error merging override images={a:1}: Cannot merge"),
+        ("{a:1}", "images: Cannot merge DictConfig with ListConfig"),
     ],
 )
 def test_images_that_are_no_paths_are_refused(evaluate, run, capfd, value, message):

@@ -10,7 +10,7 @@ from conftest import PROJECT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-CLASSES = """# @package dataset
+CLASSES = """defaults: [digits, _self_]
 num_classes: 2
 classes: [no, yes]
 """
