@@ -77,7 +77,7 @@ def test(
 
     import sources
 
-    source = make(facts.source, "dataset.source", _partial_=True)
+    source = locate(facts, "source")
     _, test_set, sha256 = sources.load(source, sources.data_root(data_dir), facts)
     test_set = test_set[:limit]
     predicted = logits_of(test_set).argmax(1)

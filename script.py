@@ -14,7 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lab import command_line
-from lab.build import build, make
+from lab.build import build, locate
 from lab.errors import errors_as_sentences
 from lab.run import Run, open_run
 from sweeps.pruning import report_to_search

@@ -54,6 +54,12 @@ def make(node: DictConfig, key: str, *args: Any, **arguments: Any) -> Any:
         raise ConfigError(blame(node, key, error)) from error
 
 
+def locate(cfg: DictConfig, group: str) -> Any:
+    """The class that a config group names, as a `partial` with the arguments of the group. Raises
+    ConfigError if it does not exist or does not have these arguments."""
+    return make(OmegaConf.select(cfg, group), group, _partial_=True)
+
+
 def blame(node: DictConfig, group: str, error: Exception) -> str:
     """The sentence for what the class of a group has raised."""
     cause = root(error)

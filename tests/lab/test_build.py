@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import composed
 
-from lab.build import build, make
+from lab.build import build, locate
 from lab.errors import ConfigError
 
 MODULES = {
@@ -59,13 +59,9 @@ def test_what_cannot_be_built_is_refused(group, override, message):
         build(cfg, group, *arguments)
 
 
-def source(cfg):
-    return make(cfg.dataset.source, "dataset.source", _partial_=True)
-
-
 def test_a_dataset_is_located_but_not_loaded():
-    assert source(composed("dataset=digits")).func.__name__ == "Digits"
+    assert locate(composed("dataset=digits"), "dataset.source").func.__name__ == "Digits"
     with pytest.raises(ConfigError, match=r"sources has no Digit. Did you mean Digits"):
-        source(composed("dataset.source._target_=sources.Digit"))
+        locate(composed("dataset.source._target_=sources.Digit"), "dataset.source")
     with pytest.raises(ConfigError, match=r"dataset.source.foo is not an argument of"):
-        source(composed("dataset=digits", "+dataset.source.foo=1"))
+        locate(composed("dataset=digits", "+dataset.source.foo=1"), "dataset.source")
