@@ -4,18 +4,18 @@ python evaluate.py run=FOLDER
 python evaluate.py run=FOLDER dataset=kmnist
 python evaluate.py run=FOLDER images=[three.png,seven.jpg]
 
-The folder may come from a stranger: no code in it runs, and nothing in it is changed.
+In Python, `load(FOLDER)` gives the model. The folder may come from a stranger: no code in it runs,
+and nothing in it is changed.
 """
 
 import os
 import sys
+from dataclasses import dataclass
 
 sys.path.insert(0, __file__.removesuffix("evaluate.py"))  # python -P leaves it out
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -24,6 +24,12 @@ from lab import command_line, files, record, schema
 from lab.build import build, locate
 from lab.errors import ConfigError, errors_as_sentences
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from data import Augmentation, ImageSet
+    from lab.machine import Machine
+
 # torch, and all that imports it, is imported within functions: --help and refusals are immediate.
 
 
@@ -31,28 +37,70 @@ from lab.errors import ConfigError, errors_as_sentences
 def main(asked: DictConfig) -> None:
     if OmegaConf.is_missing(asked, "run"):
         raise ConfigError("run=FOLDER is missing: name the run folder to evaluate.")
-    folder = files.located(str(asked.run))
-    config, result = record.read_run(folder, trusted=asked.trust)
-    cfg = schema.typed(config)
-    schema.check(cfg)
+    cfg, result = read(asked.run, trust=asked.trust)
     facts = asked.dataset if "dataset" in asked else cfg.dataset
     check_same_shape(facts, cfg.dataset)
+    trained = load(asked.run, asked.device, asked.trust)
+    if asked.images:
+        names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
+        classify([Path(os.path.expanduser(str(name))) for name in names], trained)
+    else:
+        test(facts, asked.data_dir, result, trained)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, with the weights that were best on validation."""
+
+    model: "nn.Module"
+    cfg: DictConfig  # of the run
+    machine: "Machine"
+    augmentation: "Augmentation"
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of the logits."""
+        return list(map(str, OmegaConf.to_container(self.cfg.dataset.classes)))
+
+    def logits(self, image_set: "ImageSet") -> "Tensor":
+        """`(N, num_classes)`, as the run itself computes them for its test accuracy."""
+        from training import predict
+
+        return predict(self.model, image_set, self.machine, self.augmentation)
+
+    def probabilities(self, images: "Tensor") -> "Tensor":
+        """Of each class, `(N, num_classes)`; `images` are uint8 `(N, C, H, W)`, not normalised."""
+        import torch
+
+        from data import ImageSet
+
+        mean, std = tuple(self.cfg.dataset.mean), tuple(self.cfg.dataset.std)
+        return self.logits(ImageSet(images, torch.zeros(len(images)), mean, std)).softmax(1)
+
+
+def load(folder: str | Path, device: str = "auto", trust: bool = False) -> Trained:
+    """The trained model of a run folder; `trust` it only if you wrote it yourself.
+
+    Raises Refusal for a folder that is not a run's or has no usable `best.pt`.
+    """
+    cfg, _ = read(folder, trust)
 
     from data import Augmentation
     from lab import checkpoint
     from lab.machine import Machine
-    from training import predict
 
-    machine = Machine.prepare(asked.device, cfg.precision, cfg.deterministic, cfg.seed)
+    machine = Machine.prepare(device, cfg.precision, cfg.deterministic, cfg.seed)
     model = machine.place(build(cfg, "model"))
-    checkpoint.load_weights(folder / "best.pt", model)
-    augmentation = Augmentation(**cfg.augmentation)
-    logits_of = partial(predict, model, machine=machine, augmentation=augmentation)
-    if asked.images:
-        names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
-        classify([Path(os.path.expanduser(str(name))) for name in names], cfg.dataset, logits_of)
-    else:
-        test(facts, asked.data_dir, cfg.limit, result, logits_of)
+    checkpoint.load_weights(files.located(str(folder)) / "best.pt", model)
+    return Trained(model.eval(), cfg, machine, Augmentation(**cfg.augmentation))
+
+
+def read(folder: str | Path, trust: bool = False) -> tuple[DictConfig, dict[str, Any]]:
+    """The checked config of a run and its result, without torch. Raises Refusal."""
+    config, result = record.read_run(files.located(str(folder)), trusted=trust)
+    cfg = schema.typed(config)
+    schema.check(cfg)
+    return cfg, result
 
 
 def check_same_shape(facts: DictConfig, own: DictConfig) -> None:
@@ -65,13 +113,7 @@ def check_same_shape(facts: DictConfig, own: DictConfig) -> None:
             )
 
 
-def test(
-    facts: DictConfig,
-    data_dir: str | None,
-    limit: int | None,
-    result: dict[str, Any],
-    logits_of: Callable,
-) -> None:
+def test(facts: DictConfig, data_dir: str | None, result: dict[str, Any], trained: Trained) -> None:
     """Print the accuracy on the test images, that of each class, and the confusion matrix."""
     import torch
 
@@ -79,8 +121,8 @@ def test(
 
     source = locate(facts, "source")
     _, test_set, sha256 = sources.load(source, sources.data_root(data_dir), facts)
-    test_set = test_set[:limit]
-    predicted = logits_of(test_set).argmax(1)
+    test_set = test_set[: trained.cfg.limit]
+    predicted = trained.logits(test_set).argmax(1)
     accuracy = (predicted == test_set.labels).double().mean().item()
     print(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
     if result["status"] == "finished" and result.get("data_sha256") == sha256:
@@ -96,19 +138,15 @@ def test(
         print(f"{name:>{width}} {right}  " + " ".join(f"{count:5d}" for count in row))
 
 
-def classify(paths: list[Path], facts: DictConfig, logits_of: Callable) -> None:
+def classify(paths: list[Path], trained: Trained) -> None:
     """Print the class and the probabilities of each picture, and how it was adapted."""
-    import torch
-
-    from data import ImageSet
     from lab.pictures import read_picture
 
+    facts = trained.cfg.dataset
     for path in paths:
         images, changes = read_picture(path, facts.in_channels, facts.image_size, facts.margin)
-        image_set = ImageSet(images, torch.zeros(1), tuple(facts.mean), tuple(facts.std))
-        probabilities = logits_of(image_set).softmax(1)[0].tolist()
-        names = map(str, OmegaConf.to_container(facts.classes))
-        ranked = sorted(zip(probabilities, names, strict=True), reverse=True)
+        probabilities = trained.probabilities(images)[0].tolist()
+        ranked = sorted(zip(probabilities, trained.classes, strict=True), reverse=True)
         print(f"{path}: {ranked[0][1]} ({', '.join(changes)})")
         print("  " + "  ".join(f"{name} {probability:.1%}" for probability, name in ranked))
 

@@ -105,14 +105,7 @@ class FCNN(nn.Module):
 class ConvBlock(nn.Module):
     """Convolution, batch norm and ReLU; residual where input and output have the same shape."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        padding: int = 1,
-    ):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size=3, stride=1, padding=1):
         super().__init__()
         # No bias: the batch norm that follows would subtract it.
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)

@@ -13,8 +13,8 @@ sys.path.insert(0, __file__.removesuffix("script.py"))  # python -P leaves it ou
 import hydra
 from omegaconf import DictConfig
 
-from lab import command_line
-from lab.build import build, locate
+from lab import command_line, from_python
+from lab.build import build, build_schedule, locate
 from lab.errors import errors_as_sentences
 from lab.run import Run, open_run
 from sweeps.pruning import report_to_search
@@ -29,6 +29,11 @@ def main(cfg: DictConfig) -> float:
         if not run.is_over:
             experiment(cfg, run)
     return run.result["val_accuracy"]
+
+
+def train(*overrides: str, folder: str | None = None) -> dict:
+    """Train from Python, as in `train("model=cnn", folder="runs/mine")`. Returns the result."""
+    return from_python.run(main, overrides, folder)
 
 
 def experiment(cfg: DictConfig, run: Run) -> None:
@@ -60,11 +65,12 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     train_set, test_set, sha256 = sources.load(source, sources.data_root(cfg.data_dir), cfg.dataset)
     sets = (*split(train_set, cfg.val_size, cfg.seed), test_set)
     train_set, val_set, test_set = (part[: cfg.limit].to(machine.device) for part in sets)
+    train_set = train_set[torch.arange(len(train_set)).repeat(cfg.dataset.repeats)]
     run.note(data_sha256=sha256)
 
     # 3. All that changes while the model trains: this is what a checkpoint holds.
     steps = curriculum.steps(len(train_set))
-    scheduler = build(cfg, "scheduler", optimizer, total_steps=sum(steps))
+    scheduler = build_schedule(cfg, optimizer, steps)
     image_losses = torch.zeros(len(train_set), device=machine.device)
     state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed)
     machine.compile(model, cfg.compile, sum(steps))

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 import sources
 from data import Augmentation, Curriculum, ImageSet, Shrink, split
 from lab import schema
-from lab.build import build
+from lab.build import build, build_schedule
 from lab.machine import Machine
 from lab.state import State
 from training import train_epoch
@@ -64,8 +64,9 @@ class Experiment:
         train_set, _ = split(train_set, cfg.val_size, cfg.seed)
         sets = train_set, test_set
         train_set, test_set = (part[: cfg.limit].to(machine.device) for part in sets)
+        train_set = train_set[torch.arange(len(train_set)).repeat(cfg.dataset.repeats)]
         steps = curriculum.steps(len(train_set))
-        scheduler = build(cfg, "scheduler", optimizer, total_steps=sum(steps))
+        scheduler = build_schedule(cfg, optimizer, steps)
         image_losses = torch.zeros(len(train_set), device=machine.device)
         state = State(model, optimizer, scheduler, steps, image_losses)
         machine.compile(model, cfg.compile, sum(steps))

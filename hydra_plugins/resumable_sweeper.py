@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 
 from lab import record
 from lab.errors import ConfigError, RunFailed
-from lab.schema import NOT_THE_EXPERIMENT
+from lab.schema import ADDED, NOT_THE_EXPERIMENT
 from sweeps import jobs, settings
 
 LONGEST = 100  # bytes of a folder's name before the hash: file systems allow 255, some 143
@@ -113,5 +113,9 @@ class ResumableSweeper(BasicSweeper):
         with open_dict(cfg):
             for key in ("hydra", *NOT_THE_EXPERIMENT):
                 del cfg[key]
+            for key, meant in ADDED.items():  # the hash of an older config stays what it was
+                group, _, name = key.rpartition(".")
+                if OmegaConf.select(cfg, key) == meant:
+                    del OmegaConf.select(cfg, group)[name]
         content = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]

@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from lab.signals import SIGNALS
+from lab.signals import catchable
 from lab.state import State
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Autosave:
         self.pending: list[int] = []  # signals that arrived since the last step
 
     def __enter__(self) -> "Autosave":
-        self.handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
+        self.handlers = {number: signal.signal(number, self._note) for number in catchable()}
         return self
 
     def __exit__(self, *_: object) -> None:

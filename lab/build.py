@@ -13,6 +13,7 @@ from lab.arguments import is_number, needed, parameters_of, takes_any
 from lab.cause import described, place, root
 from lab.errors import ConfigError, explain
 from lab.hints import nearest
+from lab.schedule import Schedule, complete, scheduler_node
 from lab.schema import text_numbers
 
 # What a group must build: a class by its full name, not imported before it is needed.
@@ -33,7 +34,8 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     the group may refer. Raises ConfigError if the class does not exist, refuses its arguments, or
     is not of the kind that the group needs.
     """
-    node = OmegaConf.merge(cfg, known)[group]
+    cfg = OmegaConf.merge(cfg, known)
+    node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
     built, kind = make(node, group, *args), KINDS[group]
     if not isinstance(built, _locate(kind)):
         raise ConfigError(
@@ -43,13 +45,24 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     return built
 
 
+def build_schedule(cfg: DictConfig, optimizer: Any, steps: list[int]) -> Schedule:
+    """The schedule of a run with so many `steps` in each epoch. Raises ConfigError.
+
+    `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch.
+    """
+    interval = cfg.scheduler.get("interval", "step")
+    total_steps = sum(steps) if interval == "step" else len(steps)
+    scheduler = build(cfg, "scheduler", optimizer, total_steps=total_steps)
+    return Schedule(scheduler, interval, cfg.scheduler.get("monitor"))
+
+
 def make(node: DictConfig, key: str, *args: Any, **arguments: Any) -> Any:
     """Instantiate a node of the config, whose full key is `key`, with more `arguments`; with
     `args`, call the `_partial_` that it gives. Raises ConfigError for whatever that raises."""
     _check_classes(node, key, arguments)
     try:
         built = instantiate(node, **arguments)
-        return built(*args) if args else built
+        return complete(built, *args) if args else built
     except Exception as error:  # whatever a constructor raises
         raise ConfigError(blame(node, key, error)) from error
 

@@ -206,3 +206,20 @@ def _quoted_once(item: str) -> str:
 
 def _key(override: str) -> str:
     return re.split("[=@]", override.lstrip("+~"))[0]
+
+
+def for_python(overrides: list[str], folder: str | Path | None) -> tuple[str, list[str]]:
+    """The name of the config, and the overrides for Hydra, of a run that Python starts.
+
+    Raises ConfigError for flags, for a sweep, and for a folder given twice.
+    """
+    if flags := [word for word in overrides if word.startswith("-")]:
+        raise ConfigError(f"{flags[0]} is a flag of the command line: give overrides alone.")
+    if folder is not None:
+        if any(_key(word) in ("resume", "hydra.run.dir") for word in overrides):
+            raise ConfigError(f"folder={folder} is a second folder for the run: give a single one.")
+        overrides = [*overrides, f"hydra.run.dir={quoted(Path(folder).expanduser())}"]
+    _refuse_sweep(_parsed(overrides)[0], "from Python, one run is started at a time")
+    _, *words = for_script(["script.train", *overrides])
+    args = get_args_parser().parse_args(words)
+    return args.config_name or "config", args.overrides

@@ -132,7 +132,8 @@ class Run:
             asked["earlier"] = [*before.get("earlier", []), part]
         kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
         chosen = {name: option for name, option in choices.items() if option is not None}
-        return kept | chosen | asked | provenance.collect()
+        command = {"command": provenance.command()}  # collected anew: a notebook may train twice
+        return kept | chosen | asked | provenance.collect() | command
 
     def start(self) -> None:
         """Record that a new run has started, and say so."""

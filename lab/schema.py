@@ -17,6 +17,8 @@ from lab.hints import nearest
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
+# Keys that configs did not have at first, and what a config without them means.
+ADDED = {"dataset.repeats": 1}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
@@ -41,6 +43,7 @@ class Dataset:
     shift: int = MISSING  # pixels by which an image may be moved and keep its class
     mirror: bool = MISSING  # whether a mirrored image keeps its class
     train_size: int = MISSING  # training images, including those set aside for validation
+    repeats: int = 1  # how often an epoch shows each image
 
 
 @dataclass
@@ -112,6 +115,10 @@ def check(cfg: DictConfig) -> None:
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
     _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")
+    if "interval" in cfg.scheduler:  # Lightning's word; without it, a scheduler is stepped per step
+        _require_one_of(cfg, "scheduler.interval", ("step", "epoch"))
+    if "monitor" in cfg.scheduler:
+        _require_one_of(cfg, "scheduler.monitor", ("train_loss", "val_loss", "val_accuracy"))
     learning_rate = cfg.optimizer.get("lr", 1.0)
     if text := [said for said in text_numbers(cfg.optimizer, "optimizer") if ".lr=" in said]:
         raise ConfigError(text[0])
@@ -138,7 +145,7 @@ def check(cfg: DictConfig) -> None:
 def _require_numbers(cfg: DictConfig) -> None:
     """Raises ConfigError for a number that is out of range."""
     facts, shrink = cfg.dataset, cfg.shrink
-    for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size"):
+    for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size", "repeats"):
         _require(cfg, f"dataset.{key}", 1 <= facts[key] <= MAX_COUNT, COUNT)
     valid = 0 <= 2 * facts.margin < facts.image_size
     _require(cfg, "dataset.margin", valid, "0 or more pixels, less than half of image_size")
@@ -213,12 +220,13 @@ def typed(config: DictConfig | dict[str, Any]) -> DictConfig:
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """`{a: {b: 1}}` as `{"a.b": "1"}`. A null value is the same as a missing key."""
+    """`{a: {b: 1}}` as `{"a.b": "1"}`. A null value is the same as a missing key, and so is what
+    ADDED says a missing key means."""
     leaves: dict[str, str] = {}
     for key, value in content.items():
         if isinstance(value, dict):
             leaves |= flat(value, f"{prefix}{key}.")
-        elif value is not None:
+        elif value is not None and value != ADDED.get(f"{prefix}{key}"):
             leaves[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return leaves
 

@@ -1,11 +1,17 @@
 """Signals that stop a run: from a person (Ctrl-C), the system, or a job scheduler."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # not on Windows
+
+
+def catchable() -> tuple[signal.Signals, ...]:
+    """SIGNALS in the main thread; none in another, where Python allows no handlers."""
+    return SIGNALS if threading.current_thread() is threading.main_thread() else ()
 
 
 @contextmanager
@@ -19,7 +25,7 @@ def exit_on_signals() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in catchable()}
     for number, handler in before.items():
         if handler in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, leave)

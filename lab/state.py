@@ -2,7 +2,6 @@
 
 import random
 import time
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lab import checkpoint
 from lab.checkpoint import CheckpointError
+from lab.schedule import Schedule
 
 
 @dataclass
@@ -23,12 +22,12 @@ class State:
 
     The order of the images and their augmentation are not part of it: they follow from the seed,
     the epoch, the step and the losses of the images. Neither is the scheduler: its state follows
-    from the number of steps.
+    from the number of steps and the history.
     """
 
     model: nn.Module
     optimizer: Optimizer
-    scheduler: LRScheduler
+    scheduler: Schedule
     steps: list[int]  # in each epoch
     image_losses: Tensor  # (N,), of each training image when it was last trained on
     seed: int = 0
@@ -65,12 +64,13 @@ class State:
 
     def end_epoch(self, train: dict[str, float], val: dict[str, float]) -> None:
         """Add a row of figures and, if it is the best one, keep a copy of the weights."""
-        lr, seconds = self.scheduler.get_last_lr()[0], round(train["seconds"], 3)
+        lr, seconds = self.scheduler.lr, round(train["seconds"], 3)
         speed = round(train["images_per_second"])
         figures = (self.epoch + 1, train["loss"], val["loss"], val["accuracy"], lr, seconds, speed)
         row = dict(zip(checkpoint.EPOCH_COLUMNS, figures, strict=True))
         self.history.append(row)
         self.losses = []
+        self.scheduler.end_epoch(row)
         if self.best is row:
             weights = self.model.state_dict()
             self.best_weights = {name: value.clone() for name, value in weights.items()}
@@ -123,10 +123,7 @@ class State:
             raise CheckpointError(f"{path} is not a checkpoint of this run ({error!r}).") from error
         done = sum(self.steps[: self.epoch]) + len(self.losses)
         try:
-            with warnings.catch_warnings():  # torch warns of scheduler steps before the optimizer's
-                warnings.simplefilter("ignore")
-                for _ in range(done):
-                    self.scheduler.step()
+            self.scheduler.replay(done, self.history)
         except ValueError as error:
             raise CheckpointError(
                 f"{path} is {done} steps on already, more than the config has: set more epochs."

@@ -7,7 +7,7 @@ from torch import nn
 
 import data
 import training
-from lab.build import build
+from lab.build import build, build_schedule
 from lab.machine import Machine
 from lab.state import State
 
@@ -29,12 +29,13 @@ def patterns(count: int = 64) -> data.ImageSet:
     return data.ImageSet(images, labels, (0.5,), (0.25,))
 
 
-def new_state(cfg, total_steps: int = 100) -> State:
+def new_state(cfg, steps: list[int] | None = None) -> State:
     torch.manual_seed(0)
     model = build(cfg, "model")
     optimizer = build(cfg, "optimizer", model.parameters())
-    scheduler = build(cfg, "scheduler", optimizer, total_steps=total_steps)
-    return State(model, optimizer, scheduler, steps=[1] * 200, image_losses=torch.zeros(64))
+    steps = steps or [1] * 200
+    scheduler = build_schedule(cfg, optimizer, steps)
+    return State(model, optimizer, scheduler, steps, image_losses=torch.zeros(64))
 
 
 def train(state: State, image_set: data.ImageSet, cfg, machine=CPU, **options) -> float:

@@ -158,6 +158,30 @@ def test_a_finished_run_continues_with_more_epochs(script, finished):
     assert len(rows(finished)) == 5
 
 
+@pytest.mark.parametrize("scheduler", ["plateau", "step"])
+def test_parts_of_an_epoch_each_equal_one_run_if_the_schedule_is_per_epoch(
+    script, tmp_path, scheduler
+):
+    arguments = ("model=linear", f"scheduler={scheduler}", "optimizer.lr=0.3", "batch_size=16")
+    assert script(*arguments, "epochs=6", "hydra.run.dir=whole") == 0
+    assert script(*arguments, "epochs=1", "hydra.run.dir=parts") == 0
+    for epochs in range(2, 7):
+        assert script("resume=parts", f"epochs={epochs}") == 0
+    assert_same_result(tmp_path / "parts", tmp_path / "whole")
+    rates = {row["lr"] for row in rows(tmp_path / "whole")}
+    assert len(rates) == 6 if scheduler == "step" else 1 < len(rates) < 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["plateau", "step", "warmup_cosine", "cosine"])
+def test_a_killed_run_resumes_with_every_scheduler(script, tmp_path, scheduler):
+    arguments = ("model=linear", *ARGUMENTS, f"scheduler={scheduler}", "epochs=9", "batch_size=8")
+    assert script(*arguments, f"hydra.run.dir={tmp_path / 'whole'}") == 0
+    run = kill_at_random(tmp_path, 0, *arguments)
+    assert script(f"resume={run}") == 0
+    assert_same_result(run, tmp_path / "whole")
+
+
 def test_each_part_of_a_run_records_its_provenance(script, finished, monkeypatch):
     first = json.loads((finished / "result.json").read_text())
     changes = (finished / "changes.diff").read_text()

@@ -2,14 +2,16 @@ import os
 import pickle
 import random
 import resource
+from contextlib import suppress
 
 import numpy
 import pytest
 import torch
+from conftest import options
 from test_training import composed, end_epoch, new_state, patterns, train
 
 from lab import checkpoint
-from lab.build import build
+from lab.build import build, build_schedule
 from lab.state import State
 
 
@@ -19,8 +21,7 @@ def row(epoch: int) -> dict[str, float]:
 
 def trained(*overrides: str, epochs: int = 2):
     cfg = composed("batch_size=16", *overrides)
-    state = new_state(cfg)
-    state.steps = [4] * 9
+    state = new_state(cfg, [4] * 9)
     for _ in range(epochs):
         train(state, patterns(), cfg)
         end_epoch(state)
@@ -40,40 +41,49 @@ def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 6])
-@pytest.mark.parametrize("scheduler", ["onecycle", "cosine", "constant"])
-def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stop_after):
-    """Stopped within the first epoch, at its end, and within the second."""
-    overrides = ("model=mlp", "model.dropout=0.5", f"scheduler={scheduler}", "optimizer=adamw")
-    whole, _ = trained(*overrides)
+@pytest.mark.parametrize("stops", [[2], [4], [6], [12], [1, 4, 7, 8, 15, 16, 19]], ids=str)
+@pytest.mark.parametrize("scheduler", options("scheduler"))
+def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stops):
+    """Stopped within an epoch and at its end, over several parts of a run."""
+    arguments = ("model=mlp", "model.dropout=0.5", "optimizer=adamw", f"scheduler={scheduler}")
+    cfg = composed("batch_size=16", *arguments)
+    path = tmp_path / "last.pt"
 
     class Stop(Exception):
         pass
 
-    cfg = composed("batch_size=16", *overrides)
-    first = new_state(cfg)
-    first.steps = [4] * 9
+    def train_to(end: int) -> State:
+        """Train until `end` steps are done, from the checkpoint if there is one, and save."""
+        state = new_state(cfg, [4] * 5)
+        torch.rand(100)  # advance the generator, which loading must restore
+        if path.exists():
+            state.load(path)
 
-    def after_step():
-        if first.epoch * 4 + len(first.losses) == stop_after:
-            first.save(tmp_path / "last.pt")
-            raise Stop
+        def after_step():
+            if state.epoch * 4 + len(state.losses) == end and end % 4:
+                raise Stop
 
-    with pytest.raises(Stop):
-        while True:
-            train(first, patterns(), cfg, after_step=after_step)
-            end_epoch(first)
+        with suppress(Stop):
+            while state.epoch * 4 < end:
+                train(state, patterns(), cfg, after_step=after_step)
+                figures = {"loss": 0.5, "seconds": 0.5, "images_per_second": 1}
+                loss = (0.9, 0.8, 0.8, 0.8, 0.7)[state.epoch]  # a plateau
+                state.end_epoch(figures, {"loss": loss, "accuracy": 0.5})
+        state.save(path)
+        return state
 
-    second = new_state(cfg)
-    second.steps = [4] * 9
-    torch.rand(100)  # advance the generator, which loading must restore
-    second.load(tmp_path / "last.pt")
-    while second.epoch < 2:
-        train(second, patterns(), cfg)
-        end_epoch(second)
+    torch.manual_seed(0)
+    whole = train_to(20)
+    path.unlink()
+    for stop in stops:
+        train_to(stop)
+    resumed = train_to(20)
     for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, second.model.state_dict()[name]), name
-    assert whole.scheduler.get_last_lr() == second.scheduler.get_last_lr()
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    rates = [row["lr"] for row in whole.history]
+    assert rates == [row["lr"] for row in resumed.history]
+    assert whole.scheduler.lr == resumed.scheduler.lr
+    assert len(set(rates)) == {"constant": 1, "plateau": 2}.get(scheduler, 5)
 
 
 def test_every_random_generator_is_saved(tmp_path):
@@ -89,8 +99,7 @@ def test_hyperparameters_come_from_the_config_not_the_checkpoint(tmp_path):
     state, _ = trained("model=linear", "optimizer=adamw", epochs=1)
     state.save(tmp_path / "last.pt")
     cfg = composed("batch_size=16", "model=linear", "optimizer=adamw", "optimizer.weight_decay=0.7")
-    other = new_state(cfg)
-    other.steps = [4] * 9
+    other = new_state(cfg, [4] * 9)
     other.load(tmp_path / "last.pt")
     assert other.optimizer.param_groups[0]["weight_decay"] == 0.7
 
@@ -177,8 +186,7 @@ def test_a_hostile_state_is_refused(tmp_path, damage, message):
     saved = torch.load(path)
     damage(saved)
     torch.save(saved, path)
-    other = new_state(cfg)
-    other.steps = [4] * 9
+    other = new_state(cfg, [4] * 9)
     with pytest.raises(checkpoint.CheckpointError, match=message):
         other.load(path)
 
@@ -187,7 +195,8 @@ def test_a_state_past_the_end_of_its_schedule_is_refused(tmp_path):
     state, _ = trained("model=linear", epochs=9)
     state.save(tmp_path / "last.pt")
     cfg = composed("batch_size=16", "model=linear", "scheduler=onecycle")
-    other = new_state(cfg, total_steps=4)
+    other = new_state(cfg, [4])
+    other.steps = [1] * 200
     with pytest.raises(checkpoint.CheckpointError, match=r"9 steps on already.*more epochs"):
         other.load(tmp_path / "last.pt")
 
@@ -201,7 +210,7 @@ def test_a_run_with_an_unused_layer_can_be_resumed(tmp_path, optimizer):
         model = build(cfg, "model")
         model.unused = torch.nn.Linear(2, 2)
         made = build(cfg, "optimizer", model.parameters())
-        scheduler = build(cfg, "scheduler", made)
+        scheduler = build_schedule(cfg, made, [4] * 9)
         return State(model, made, scheduler, [4] * 9, torch.zeros(64))
 
     first, second = with_unused(), with_unused()

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import itertools
 import json
 import os
@@ -14,9 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import start
+from conftest import composed, start
+from omegaconf import OmegaConf
 
-from lab import files, provenance, record
+from lab import files, provenance, record, schema
 from sweeps import jobs as sweep_jobs
 
 GRID = ("--multirun", "name=mine", "debug=smoke", "model=linear")
@@ -409,3 +411,13 @@ def test_clean_git_refuses_uncommitted_changes(script, tmp_path, monkeypatch, ca
     code = script("hydra/callbacks=clean_git", "debug=smoke", "model=linear")
     assert (code == 0) == (state == "clean"), capfd.readouterr()
     assert bool(list(tmp_path.glob("runs/**/result.json"))) == (state == "clean")
+
+
+def test_a_key_that_was_added_to_the_schema_leaves_the_names_of_older_jobs(script, tmp_path):
+    assert script(*GRID, "seed=0") == 0
+    (folder,) = tmp_path.glob("runs/mine/*-*")
+    cfg = OmegaConf.to_container(composed("debug=smoke", "model=linear", "seed=0"), resolve=True)
+    older = {key: value for key, value in cfg.items() if key not in schema.NOT_THE_EXPERIMENT}
+    del older["dataset"]["repeats"]
+    digest = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()[:8]
+    assert folder.name.endswith(digest)
