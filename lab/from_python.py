@@ -1,7 +1,6 @@
 """Run the experiment from Python: in a notebook, in a test, in a program with its own Hydra."""
 
 import logging
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -60,8 +59,8 @@ def run(
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """A Hydra for one run. What the process has set in Hydra is restored, and its environment."""
-    instances, environment = Singleton._instances.copy(), os.environ.copy()
+    """A Hydra for one run. What the process has set in Hydra is restored."""
+    instances = Singleton._instances.copy()
     for kind in (GlobalHydra, HydraConfig, JobRuntime, version.VersionBase):
         Singleton._instances.pop(kind, None)
     version.setbase("1.3")
@@ -70,10 +69,6 @@ def _own_hydra() -> Iterator[None]:
     finally:
         Singleton._instances.clear()
         Singleton._instances.update(instances)
-        if provenance.COMMAND in environment:
-            os.environ[provenance.COMMAND] = environment[provenance.COMMAND]
-        else:
-            os.environ.pop(provenance.COMMAND, None)
 
 
 @contextmanager
