@@ -113,9 +113,10 @@ class ResumableSweeper(BasicSweeper):
         with open_dict(cfg):
             for key in ("hydra", *NOT_THE_EXPERIMENT):
                 del cfg[key]
-            for key, meant in ADDED.items():  # the hash of an older config stays what it was
-                group, _, name = key.rpartition(".")
-                if OmegaConf.select(cfg, key) == meant:
-                    del OmegaConf.select(cfg, group)[name]
-        content = json.dumps(OmegaConf.to_container(cfg, resolve=True), sort_keys=True)
+        config = OmegaConf.to_container(cfg, resolve=True)
+        for key, meant in ADDED.items():  # the hash of an older config stays what it was
+            group, _, name = key.rpartition(".")
+            if config[group].get(name) == meant:
+                del config[group][name]
+        content = json.dumps(config, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]

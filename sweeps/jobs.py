@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from lab import command_line, provenance, record
+from lab.cause import described
 from lab.errors import ConfigError, RunFailed, explain
 
 
@@ -124,7 +125,7 @@ def outcome(name: str, answer: JobReturn) -> str:
     if isinstance(returned, RunFailed):
         return f"{name} failed: {returned}"
     if has_failed(answer):  # before the run could record its reason
-        return f"{name} failed: {explain(returned) or repr(returned)}"
+        return f"{name} failed: {explain(returned) or described(returned)}."
     if isinstance(returned, float):
         return f"{name} finished: {returned:.2%} on validation"
     return f"{name} finished: {returned}"  # another function than script.py's, in a search

@@ -235,7 +235,7 @@ def test_commands_are_found():
     assert len(commands_of("script.py")) > 50
     assert len(commands_of("evaluate.py")) >= 3
     assert len(commands_of("results.py")) >= 3
-    assert len(benchmark_commands()) >= 2
+    assert len(benchmark_commands()) >= 1
     assert {command.script for command in commands()} >= set(SCRIPTS)
 
 
