@@ -9,7 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from lab import provenance
+from lab import provenance, repository
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +24,14 @@ class CleanGit(Callback):
         self._check()
 
     def _check(self) -> None:
-        changes = provenance.changed_files()
-        if changes is None:
+        try:
+            changes = provenance.changed_files()
+        except repository.GitError as error:
             raise SystemExit(
-                f"{provenance.PROJECT} is not in a git repository, so no commit identifies the "
-                "code: make one, or leave hydra/callbacks=clean_git out."
-            )
+                f"git does not say whether {provenance.PROJECT} is clean: {error}\n"
+                "Without git, no commit identifies the code: make git work here, or leave "
+                "hydra/callbacks=clean_git out."
+            ) from None
         if changes:
             raise SystemExit(
                 f"The git repository is not clean:\n{changes}\n"

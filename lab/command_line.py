@@ -54,6 +54,12 @@ def for_evaluate(argv: list[str]) -> list[str]:
     script, *arguments = argv
     args, flags = _parsed(arguments)
     _refuse_sweep(args, "evaluate.py evaluates a single run")
+    for word in args.overrides:
+        if word[0] in "+~" and not _key(word).startswith("hydra"):
+            raise ConfigError(
+                f"{word} has no effect: the config of a run is that of its folder. evaluate.py "
+                "itself takes run=, images=, dataset=, device=, data_dir= and trust=."
+            )
     return [script, *flags, *(_literal(word, False) for word in args.overrides)]
 
 
@@ -109,6 +115,14 @@ def _refuse_ignored(args: Namespace) -> None:
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return
     for word in args.overrides:
+        if ".yaml" in word and _key(word) in _groups():
+            option = word.replace(".yaml", "")
+            raise ConfigError(f"{word} names a file: give the option, which is {option}.")
+        if _key(word) == "tuned" and not word.startswith("~"):
+            raise ConfigError(
+                f"{word} is not allowed: its option follows from dataset, model and optimizer. "
+                "Leave it out; ~tuned uses none."
+            )
         if word.startswith("~") or word.endswith("=null"):
             continue
         if _is_sweep(args) and OF_A_RUN.fullmatch(_key(word)):
@@ -131,10 +145,8 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     others = [word for word in words if not word.startswith(("resume=", "trust="))]
     if len(folders) > 1 or not folders[0]:
         raise ConfigError("resume=FOLDER resumes one run: give one folder.")
-    defaults = OmegaConf.load(provenance.PROJECT / "config/config.yaml").defaults
-    groups = [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]
     for word in others:
-        if _key(word) in groups:
+        if _key(word) in _groups():
             raise ConfigError(
                 f"{word} would make it another run: a resumed one keeps its {_key(word)}. Only "
                 "single values can be changed, like epochs=20 or optimizer.lr=0.001."
@@ -153,6 +165,11 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     ours = [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
     ours += ["hydra/job_logging=practical", "hydra/help=practical"]
     return ["--config-name", RESUMED, *ours], others
+
+
+def _groups() -> list[str]:
+    defaults = OmegaConf.load(provenance.PROJECT / "config/config.yaml").defaults
+    return [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]
 
 
 def _data_dir(recorded: Any) -> Any:

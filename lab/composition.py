@@ -15,10 +15,12 @@ OF_A_GROUP = re.compile(r"In '(?P<group>[^']+)/(?P<option>[^'/]+)'")
 OF_A_FILE = re.compile(r"In '[^']+/[^']+': Could not (find|override)")
 ERROR_IN_OVERRIDE = re.compile(r"Error merging override [+]*([\w.@/]+)=")
 ERROR_IN_FILE = re.compile(r"In '(.+?)'")
+OPTION = re.compile(r"Error resolving interpolation '(.+)', possible interpolation keys: (.+)")
 REFERENCE = re.compile(r"Interpolation key '(.+?)' not found")
 # Lines of Hydra's and OmegaConf's messages that repeat what is said otherwise.
 NOISE = re.compile(r"\s*(full_key:|object_type=|reference_type=|See https?:|\^|$)")
 PAIRS = {"[": "]", "{": "}", "(": ")"}
+SPAN = re.compile(r"(\d{1,9})(?:-|\.\.|:)(\d{1,9})")
 KINDS = {
     "Integer": "a whole number",
     "Float": "a number",
@@ -46,6 +48,11 @@ def explain(error: BaseException, causes: Sequence[BaseException]) -> str | None
             f"{several[1]} gives several values, which takes --multirun (-m): a single run has "
             "one. A list is written in brackets, as in key=[1,2]."
         )
+    if missing := OPTION.match(str(error)):
+        groups = [name for name in re.findall(r"{(\w+)}", missing[1]) if name not in missing[2]]
+        return (
+            f"{groups[0]} has no option, to which {missing[1]} refers: give one, {groups[0]}=NAME."
+        )
     override, repository = _local(error, "override"), _local(error, "repo")
     if hasattr(override, "key_or_group") and repository and isinstance(error, ValueError):
         group = override.key_or_group
@@ -68,6 +75,9 @@ def explain_type(error: ValidationError, where: str) -> str:
         place = f"{override[1]}=" if override else f"{file[1]}.yaml has " if file else ""
         value = f"{place}[…, {error.value}, …] is not allowed"
     allowed = next((f"it must be {KINDS[kind]}" for kind in KINDS if kind in reason), reason)
+    if bounds := SPAN.fullmatch(str(error.value)):
+        first, last = map(int, bounds.groups())
+        allowed += f". For several runs, give range({first},{last + 1}) with --multirun"
     return f"{value}: {allowed}."
 
 
@@ -140,7 +150,9 @@ def _of_a_word(error: OverrideParseException) -> str:
     word = error.override
     key, equals, value = word.partition("=")
     if not equals and not key.startswith("~"):
-        return "it must be key=value."
+        return "it must be key=value, without blanks around the =."
+    if value.endswith(","):
+        return "several values are written without blanks, as in model=linear,mlp."
     open_brackets: list[str] = []
     plain = re.sub(r"\\.", "", value)  # without what is escaped
     plain = re.sub(r"'[^']*'|\"[^\"]*\"", "", plain)  # and without what is quoted

@@ -23,9 +23,15 @@ def collect() -> dict[str, Any]:
         "command": command(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": bool(changed_files()),
-    }
+    } | _code()
+
+
+def _code() -> dict[str, Any]:
+    """The commit, and whether it is all of the code; null, with the reason, where git fails."""
+    try:
+        return {"dirty": bool(changed_files()), "commit": git("rev-parse", "HEAD")}
+    except repository.GitError as error:
+        return {"dirty": None, "commit": None, "git_error": " ".join(str(error).split())}
 
 
 def remember_command(arguments: list[str]) -> None:
@@ -64,10 +70,11 @@ def snapshot(folder: Path) -> Path:
     return folder / prefix
 
 
-def changed_files() -> str | None:
-    """What git lists as uncommitted, including new files; None outside a repository."""
+def changed_files() -> str:
+    """What git lists as uncommitted, including new files. Raises GitError outside a repository."""
     # Untracked files count even if status.showUntrackedFiles is off in the user's git config.
-    return git("status", "--porcelain", "--untracked-files=normal")
+    listed = repository.git(PROJECT, "status", "--porcelain", "--untracked-files=normal")
+    return listed.decode(errors="surrogateescape").strip("\n")
 
 
 @functools.cache

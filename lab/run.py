@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 # Where the figures come from: recorded separately for each part of a run that was resumed.
 PART = (
-    *("started", "command", "versions", "commit", "dirty"),
+    *("started", "command", "versions", "commit", "dirty", "git_error"),
     *("device", "device_name", "threads", "precision", "data_sha256"),
 )
 GROUPS = ("model", "dataset", "optimizer")

@@ -67,6 +67,12 @@ def test_another_dataset_of_the_same_shape_is_evaluated(evaluate, run, capfd):
     assert "ankle boot" in output and "the run recorded" in output  # both have the same files
 
 
+@pytest.mark.parametrize("word", ["+foo=1", "++run.x=1", "~images"])
+def test_a_key_that_would_have_no_effect_is_refused(evaluate, run, capfd, word):
+    assert evaluate(f"run={run}", word) == 1
+    assert f"{word} has no effect" in capfd.readouterr().err
+
+
 def test_a_dataset_of_another_shape_is_refused(evaluate, run, capfd):
     assert evaluate(f"run={run}", "dataset=digits") == 1
     assert "dataset.image_size=8 is not what the run was trained on (28)" in capfd.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import provenance, repository
+from lab import callbacks, provenance, repository
 from lab.files import write_text
 
 
@@ -15,9 +15,27 @@ def test_provenance_records_the_commit_and_package_versions():
     json.dumps(written)
 
 
-def test_the_commit_is_none_outside_a_repository(tmp_path, monkeypatch):
+WITHOUT_GIT = {
+    "no repository": ({}, "not a git repository"),
+    "another owner": ({"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}, "dubious ownership"),
+    "no git": ({"PATH": "/nowhere"}, "git cannot be run"),
+    "a broken git": ({"GIT_CONFIG_COUNT": "x"}, "bogus count"),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_GIT)
+def test_what_git_does_not_tell_is_null_with_its_reason(tmp_path, monkeypatch, case):
+    if case != "no repository":
+        make_repository(tmp_path, monkeypatch)
     monkeypatch.setattr(provenance, "PROJECT", tmp_path)
-    assert provenance.collect.__wrapped__()["commit"] is None
+    variables, reason = WITHOUT_GIT[case]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    written = provenance.collect.__wrapped__()
+    assert written["commit"] is None and written["dirty"] is None
+    assert reason in written["git_error"] and "\n" not in written["git_error"]
+    with pytest.raises(SystemExit, match=rf"(?s)git does not say whether .*{reason}"):
+        callbacks.CleanGit().on_run_start(None)
 
 
 def test_uncommitted_changes_include_modified_and_untracked_files(tmp_path, monkeypatch):
