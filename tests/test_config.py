@@ -303,7 +303,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(OVERRIDES)
 @example("dataset.mean=${epochs}")
 @example("+x=1")
