@@ -55,7 +55,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     last one wins. A link at `path` is replaced, never followed. Raises OSError, naming `path`, if
     that fails; `path` is then as it was before.
     """
-    discard_abandoned(path)
+    discard_abandoned(path.parent, glob.escape(path.name))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with partial.open("xb") as file:  # x: neither an existing file nor a link is opened
@@ -74,10 +74,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
-def discard_abandoned(path: Path, seconds: float = ABANDONED) -> None:
-    """Remove what processes that were killed while they wrote `path` have left beside it, if it is
-    that old. With 0, no other process may be writing `path`."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*partial"):
+def discard_abandoned(folder: Path, names: str = "*", seconds: float = ABANDONED) -> None:
+    """Remove what processes that were killed while they wrote the files `names`, a pattern, have
+    left in `folder`, if it is that old. With 0, no other process may be writing there."""
+    for partial in folder.glob(f".{names}.*partial"):
         with suppress(OSError):  # another process was faster, or it is another user's
             if time.time() - partial.lstat().st_mtime >= seconds:
                 partial.unlink()

@@ -228,8 +228,8 @@ class Run:
     def _write(self, status: str) -> None:
         self.note(status=status)
         if status == "running":
-            for name in WRITTEN:  # an earlier part may have been killed while it wrote
-                files.discard_abandoned(self.folder / name, seconds=0)
+            for place in (self.folder, self.folder / ".hydra"):  # of a part that was killed
+                files.discard_abandoned(place, seconds=0)
             part = 1 + len(self.result.get("earlier", []))
             self.note(changes=changes.write(self.folder, self.before, part))
         files.write_json(self.folder / "result.json", self.result)
