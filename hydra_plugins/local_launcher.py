@@ -18,7 +18,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from lab import provenance
+from lab import files, provenance
 from lab.errors import ConfigError
 from lab.terminal import unbreakable_output
 from sweeps import jobs
@@ -64,7 +64,7 @@ class LocalLauncher(Launcher):
         os.environ["PYTHONPATH"] = str(provenance.PROJECT)
         os.environ["PYTHONSAFEPATH"] = "1"  # do not import from the current folder
         printed = Path(self.config.hydra.sweep.dir).absolute() / ".printed"
-        printed.mkdir(parents=True, exist_ok=True)
+        files.make_folder(printed)
         print(
             f"{self.parallel} jobs at a time, each in its own process; output: "
             f"{self.config.hydra.sweep.dir}/JOB/script.log",
@@ -142,7 +142,7 @@ def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
     """Run a job in a session of its own, which the Ctrl-C of the terminal does not reach."""
     if HAS_SESSIONS:
         os.setsid()
-    with output.open("ab") as file:
+    with open(output, "ab", opener=files.regular) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     launcher, *rest = pickle.loads(job)

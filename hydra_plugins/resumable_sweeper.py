@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, open_dict
 
-from lab import record
+from lab import files, record
 from lab.errors import ConfigError, RunFailed
 from lab.schema import ADDED, NOT_THE_EXPERIMENT
 from sweeps import jobs, settings
@@ -50,7 +50,7 @@ class ResumableSweeper(BasicSweeper):
     def _run(self, folders: dict[Path, list[str]], sweep_folder: Path) -> None:
         """Run those of these jobs that are not finished, and wait for those that run elsewhere."""
         sweep_folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, sweep_folder / "multirun.yaml")
+        files.write_text(sweep_folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
         before = {
             folder: "queued" if folder.name in queued.values() else record.status(folder)

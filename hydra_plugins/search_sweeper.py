@@ -112,7 +112,7 @@ class SearchSweeper(Sweeper):
                 f"this one has {'; '.join(new) or 'nothing'}: give this one another name."
             )
         files.write_json(path, {"search": now})
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        files.write_text(self.folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
 
     def _search(self) -> str | None:
         """Ask, launch, tell, until there are `n_trials`. Returns why it gave up, if so."""

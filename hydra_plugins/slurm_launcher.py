@@ -116,6 +116,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """A copy of the project for these jobs, from which their configs come, too."""
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
+        files.make_folder(sweep_folder / ".code")
+        files.make_folder(self._submissions())  # submitit makes its folders in it
         project = provenance.snapshot(sweep_folder / ".code" / moment)
         search_path = copy.deepcopy(self.hydra_context.config_loader.get_search_path())
         for element in search_path.get_path():

@@ -1,7 +1,8 @@
 """Checkpoint files: written whole, read without running anything, checked before use."""
 
 import io
-import math
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ EPOCH_COLUMNS = (
     *("epoch", "train_loss", "val_loss", "val_accuracy"),
     *("lr", "seconds", "images_per_second"),
 )
+# Of an epoch: more than any run can have, and little enough that sums of them are finite.
+MOST_SECONDS, MOST_IMAGES_PER_SECOND = 10**10, 10**13
 
 
 class CheckpointError(Refusal):
@@ -35,8 +38,13 @@ def save(content: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU. Runs no code from it. Raises CheckpointError."""
+    """The content of a checkpoint, on the CPU. Runs no code from it. Raises CheckpointError.
+
+    Its tensors are views of memory whose extent the file decides: copy their values into tensors of
+    one's own (`own_copy`), after a check of their shapes, before anything is computed with them.
+    """
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise CheckpointError(
@@ -46,6 +54,16 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint of script.py.")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raises ValueError for anything but a ZIP file whose records are as large as they are in the
+    file: reading it then takes no more memory than the file has bytes."""
+    if not path.is_file():  # a pipe would wait for a writer
+        raise ValueError(f"{path} is no regular file")
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise ValueError(f"{path} is compressed, or its records overlap")
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
@@ -105,11 +123,30 @@ def state_of(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
     return {number: content["state"].get(number, {}) for number in numbers}
 
 
+def own_copy(value: Any, own: Tensor | None = None) -> Any:
+    """A value of a checkpoint that shares no memory with it: tensors, also those in lists and
+    dictionaries, are copied into new ones, with the device and the strides of `own` if given."""
+    if isinstance(value, Tensor):
+        like = torch.empty(value.shape, dtype=value.dtype) if own is None else own
+        return torch.empty_like(like).copy_(value)
+    if isinstance(value, dict):
+        return {key: own_copy(item) for key, item in value.items()}
+    return type(value)(map(own_copy, value)) if isinstance(value, list | tuple) else value
+
+
+def own_copies(values: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`own_copy` of each value, in the place of the one in `own` of the same name."""
+    return {
+        name: own_copy(value, own[name] if isinstance(value, Tensor) else None)
+        for name, value in values.items()
+    }
+
+
 def check_progress(saved: dict[str, Any], path: Path) -> None:
     """Raises CheckpointError for figures of epochs and steps that no run can have."""
     history, losses, steps = saved["history"], saved["losses"], saved["steps"]
     of_images = saved["image_losses"]
-    valid = isinstance(of_images, Tensor) and of_images.dtype == torch.float32
+    valid = _is_plain(of_images) and of_images.dtype == torch.float32
     _require(valid and of_images.ndim == 1, path, "it does not have one loss per image")
     most = len(of_images)  # steps in an epoch, with one image each
     valid = isinstance(steps, list) and all(type(n) is int and 1 <= n <= most for n in steps)
@@ -118,28 +155,46 @@ def check_progress(saved: dict[str, Any], path: Path) -> None:
     _require(valid, path, "its history is not a list of epochs")
     for number, row in enumerate(history, 1):
         valid = isinstance(row, dict) and row.keys() == set(EPOCH_COLUMNS)
-        valid = valid and all(type(value) in (int, float) for value in row.values())
+        valid = valid and all(_is_figure(value) for value in row.values())
         valid = valid and row["epoch"] == number and 0 <= row["val_accuracy"] <= 1
-        valid = valid and 0 <= row["seconds"] < math.inf
+        valid = valid and 0 <= row["seconds"] <= MOST_SECONDS
+        valid = valid and 0 <= row["images_per_second"] <= MOST_IMAGES_PER_SECOND
         _require(valid, path, f"epoch {number} of its history is invalid")
-    valid = isinstance(losses, Tensor) and losses.dtype == torch.float32 and losses.ndim == 2
-    valid = valid and len(losses) <= [*steps, 0][len(history)]
+    valid = _is_plain(losses) and losses.dtype == torch.float32 and losses.ndim == 2
+    valid = valid and len(losses) <= [*steps, 0][len(history)] and losses.numel() <= most
     _require(valid, path, "its losses do not match its steps")
     seconds = saved["seconds"]
-    valid = type(seconds) in (int, float) and 0 <= seconds < math.inf
+    valid = _is_figure(seconds) and 0 <= seconds <= MOST_SECONDS
     _require(valid, path, f"seconds={seconds!r:.60} is invalid")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor of the kind that `save` writes."""
+    if not isinstance(value, Tensor) or value.requires_grad:
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether a value is a finite number. A whole number may be too large for a float."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _alike(value: Any, own: Any) -> bool:
     """Whether two tensors agree in shape, type and layout; two other values, in their type."""
-    if not (isinstance(value, Tensor) and isinstance(own, Tensor)):
-        return type(value) is type(own)
-    return (value.shape, value.dtype, value.layout) == (own.shape, own.dtype, own.layout)
+    if isinstance(value, Tensor) and isinstance(own, Tensor):
+        kinds = [(tensor.shape, tensor.dtype, tensor.layout) for tensor in (value, own)]
+        return kinds[0] == kinds[1] and _is_plain(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return type(value) is type(own) and _is_figure(value)
+    return type(value) is type(own)
 
 
 def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"of {type(value).__name__}"
+    if value.requires_grad:
+        return "with a gradient"
     kind = "" if value.dtype == torch.float32 else f" of {str(value.dtype).removeprefix('torch.')}"
     return f"{tuple(value.shape)}{kind}"
 

@@ -1,18 +1,24 @@
 """Files that are written whole or not at all."""
 
 import csv
+import glob
 import io
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from lab.errors import Refusal
 
 PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds
+ABANDONED = 3600.0  # seconds without a write, after which no process is still writing a file
 
 
 def located(name: str | Path) -> Path:
@@ -45,22 +51,76 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that replaces `path` once all of it is on the disk: nobody ever reads half of it.
 
-    Raises OSError, naming `path`, if that fails; `path` is then as it was before.
+    It is written under a name of its own, so that several processes may write `path` at once: the
+    last one wins. A link at `path` is replaced, never followed. Raises OSError, naming `path`, if
+    that fails; `path` is then as it was before.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    discard_abandoned(path.parent, glob.escape(path.name))
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:  # x: neither an existing file nor a link is opened
             yield file
             file.flush()
             os.fsync(file.fileno())
         _replace(partial, path)
-    except OSError as error:
-        if partial.exists():  # on a read-only disk, even unlinking a missing file fails
+    except BaseException as error:
+        with suppress(OSError):  # it may not exist, and the disk may be read-only by now
             partial.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise OSError(
             f"{path} could not be written ({error.strerror}): any earlier version of it is intact. "
             "Free some space or make the folder writable, then resume."
         ) from error
+
+
+def discard_abandoned(folder: Path, names: str = "*", seconds: float = ABANDONED) -> None:
+    """Remove what processes that were killed while they wrote the files `names`, a pattern, have
+    left in `folder`, if it is that old. With 0, no other process may be writing there."""
+    for partial in folder.glob(f".{names}.*partial"):
+        with suppress(OSError):  # another process was faster, or it is another user's
+            if time.time() - partial.lstat().st_mtime >= seconds:
+                partial.unlink()
+
+
+def regular(name: str, flags: int) -> int:
+    """An opener, as in `open(path, "ab", opener=regular)`, that follows no link.
+
+    Raises Refusal for anything but a regular file: a pipe, for instance, would wait for a reader.
+    """
+    check_regular(Path(name))
+    for flag in ("O_NOFOLLOW", "O_NONBLOCK"):
+        flags |= getattr(os, flag, 0)  # not on Windows
+    return os.open(name, flags, 0o666)
+
+
+def check_regular(path: Path) -> None:
+    """Raises Refusal for a path that is a link, a pipe or a folder instead of a file."""
+    check_no_link(path)
+    if path.exists() and not path.is_file():
+        raise Refusal(f"{path} is no regular file, and cannot be written to: remove it.")
+
+
+def check_no_link(path: Path) -> None:
+    """Raises Refusal for a link."""
+    if path.is_symlink():
+        raise Refusal(f"{path} is a link, which could lead out of the folder: remove it.")
+
+
+def check_job_folder(folder: Path) -> None:
+    """Raises Refusal if something in the folder of a run or a job is a link or a pipe that would be
+    written through, or if the folder of a job is itself a link."""
+    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
+    for path in (*(folder,) * is_job, folder / ".hydra"):
+        check_no_link(path)
+    for path in (folder / ".lock", *folder.glob("*.log")):
+        check_regular(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it exists. Raises Refusal for a link, which could lead anywhere."""
+    check_no_link(path)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def _replace(partial: Path, path: Path) -> None:

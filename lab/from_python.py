@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab import command_line, provenance, record
 from lab.errors import ConfigError, Refusal, RunFailed, explain
+from lab.log_file import LogFile
 
 
 def run(
@@ -81,7 +82,7 @@ def _log_file() -> Iterator[None]:
     settings = HydraConfig.get().job_logging
     handlers: list[logging.Handler] = [_Terminal()]
     if filename := OmegaConf.select(settings, "handlers.file.filename"):
-        file = logging.FileHandler(filename, delay=True)
+        file = LogFile(filename, delay=True, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter(settings.formatters.dated.format))
         handlers.append(file)
     names = [path.stem for path in provenance.PROJECT.glob("*.py")] + ["lab", "sweeps"]

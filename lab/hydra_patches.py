@@ -1,12 +1,17 @@
 """What this project changes in Hydra 1.3, and why. Importing this module applies the changes."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+from hydra.core import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
-from lab import completion
+from lab import completion, files
+from lab.errors import Refusal
 
 
 def _return_itself(self: Any, _: dict[int, Any]) -> Any:
@@ -20,6 +25,13 @@ def _return_value(job: JobReturn) -> Any:
     raise job._return_value
 
 
+def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
+    with suppress(Refusal):  # the run, which checks its folder once more, refuses it itself
+        files.check_job_folder(output_dir.parent)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        files.write_text(output_dir / filename, OmegaConf.to_yaml(cfg))
+
+
 # --help lists the options of every group, and Hydra copies its whole store of configs for each of
 # them, although what it takes out of the store is a copy already. The copies take half of the time.
 ConfigStore.__deepcopy__ = _return_itself
@@ -30,3 +42,6 @@ JobReturn.return_value = property(_return_value, JobReturn.return_value.fset)
 
 # Hydra's tab completion runs every script whose name is completed.
 Hydra.shell_completion = completion.instead_of(Hydra.shell_completion)
+
+# Hydra writes its record of a job, .hydra/, through links, and before the run can refuse anything.
+utils._save_config = _save_config

@@ -58,7 +58,9 @@ class Machine:
             if reason := why_not_compiled(self.device):
                 do_without(wanted, f"fails on this machine ({reason}): {REMEDY}")
             else:
-                model.compile()
+                # Each size of images by itself: sizes that were seen before would otherwise make
+                # other kernels, and a run that is resumed has not seen them.
+                model.compile(dynamic=False)
                 model._compiled_call_impl = compiled_or_not(model, wanted)
 
     def autocast(self) -> torch.autocast:

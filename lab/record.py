@@ -3,15 +3,21 @@
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import filelock
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, trust
+from lab import files, trust
 from lab.errors import Refusal
 
 
@@ -31,6 +37,10 @@ def _is_list_of(kind: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
 
+def _is_name_of_changes(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"changes(-\d+)?\.diff", value))
+
+
 # The keys of result.json that other code relies on, with a check of each value.
 STATUSES = ("running", "interrupted", "failed", "finished", "pruned")
 REQUIRED = {"status": lambda value: value in STATUSES, "overrides": _is_list_of(str)}
@@ -40,7 +50,7 @@ OF_A_FINISHED_RUN = {
     "test_accuracy": _is_share,
     "seconds": _is_amount,
 }
-OPTIONAL = OF_A_FINISHED_RUN | {"earlier": _is_list_of(dict)}
+OPTIONAL = OF_A_FINISHED_RUN | {"earlier": _is_list_of(dict), "changes": _is_name_of_changes}
 
 
 def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,11 +141,7 @@ def status(folder: Path) -> str:
         return "damaged"
     if written != "running":
         return written
-    try:
-        with locked(folder, patience=0):
-            return "interrupted"
-    except (RunFolderError, OSError):  # OSError: a read-only folder, whose lock cannot be tried
-        return "running"
+    return "running" if is_locked(folder) else "interrupted"
 
 
 def result_and_status(folder: Path) -> dict[str, Any]:
@@ -148,11 +154,10 @@ def result_and_status(folder: Path) -> dict[str, Any]:
 def locked(folder: Path, patience: float = 1) -> Iterator[None]:
     """Raises RunFolderError while another process runs in `folder`.
 
-    The lock is tried for `patience` seconds, since `status` takes it for an instant. A lock file
-    that did not exist before is removed, so that looking at a folder does not change it.
+    The lock is tried for `patience` seconds, since `is_locked` takes it for an instant.
     """
     path = folder / ".lock"
-    is_new = not path.exists()
+    files.check_regular(path)
     lock = filelock.FileLock(path, timeout=patience)
     try:
         lock.acquire()
@@ -161,11 +166,29 @@ def locked(folder: Path, patience: float = 1) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new:
-            # A process that waits notices, and makes a new one.
-            with suppress(PermissionError):  # Windows: a file that is open; filelock removes it
-                path.unlink(missing_ok=True)
+        # A process that waits notices that the file is gone, and makes a new one.
+        with suppress(PermissionError):  # Windows: a file that is open; filelock removes it
+            path.unlink(missing_ok=True)
         lock.release()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process runs in `folder`, which the question does not change."""
+    path = folder / ".lock"
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        file = path.open("rb")
+    except OSError:  # the process has just ended, or could be none of ours
+        return False
+    with file:
+        try:
+            if fcntl is None:
+                return not filelock.lock_descriptor(file.fileno(), blocking=False)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others may ask, too
+        except OSError:  # it is locked; or there are no locks here, and the file itself is one
+            return True
+    return False
 
 
 def write_config(path: Path, cfg: DictConfig) -> None:
@@ -194,28 +217,6 @@ def without_resolvers(raw: Any, resolved: Any) -> Any:
     if isinstance(raw, str) and trust.RESOLVER.search(raw):
         return resolved.replace("${", r"\${") if isinstance(resolved, str) else resolved
     return raw
-
-
-def write_changes(folder: Path, part: int) -> None:
-    """Write `changes.diff`, the uncommitted changes of the code that runs now.
-
-    `part` counts the earlier parts of a resumed run. If theirs differ, they are kept as
-    changes-N.diff, N being the last part that they belong to.
-    """
-    path = folder / "changes.diff"
-    if has_other_changes(folder):
-        files.write_text(folder / f"changes-{part}.diff", _read_changes(path))
-    files.write_text(path, provenance.uncommitted_changes())
-
-
-def has_other_changes(folder: Path) -> bool:
-    """Whether the uncommitted changes that the folder records are not those of the code now."""
-    path = folder / "changes.diff"
-    return path.exists() and _read_changes(path) != provenance.uncommitted_changes()
-
-
-def _read_changes(path: Path) -> str:
-    return path.read_bytes().decode(errors="surrogateescape")
 
 
 def shown(folder: Path) -> str:

@@ -46,13 +46,16 @@ def check_config(folder: Path, cfg: DictConfig, by_resume: bool) -> None:
 
 
 def check_has_checkpoint(folder: Path) -> None:
-    """Raises RunFolderError if epochs were recorded whose checkpoint has disappeared."""
+    """Raises RunFolderError if epochs were recorded whose checkpoint has disappeared.
+
+    The last of them does not count: a run may be killed between its row and its checkpoint.
+    """
     if (folder / "last.pt").exists() or not (folder / "metrics.csv").exists():
         return
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         seconds = [float(row.get("seconds") or 0) for row in csv.DictReader(file)]
     recorded = record.read_config(folder)["checkpoint"]
-    done = len(seconds) if recorded["unit"] == "epochs" else sum(seconds)
+    done = len(seconds) - 1 if recorded["unit"] == "epochs" else sum(seconds[:-1])
     if done >= recorded["every"]:
         raise record.RunFolderError(
             f"{folder} has {len(seconds)} epochs in metrics.csv but no last.pt to resume from: "

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lab import command_line, files, provenance, record, resume, schema
+from lab import changes, command_line, files, provenance, record, resume, schema
 from lab.build import KINDS, blame
 from lab.cause import part_of, place, root
 from lab.errors import HINT, Refusal, RunFailed, explain
@@ -28,10 +28,17 @@ log = logging.getLogger(__name__)
 
 # Where the figures come from: recorded separately for each part of a run that was resumed.
 PART = (
-    *("started", "command", "versions", "commit", "dirty", "git_error"),
+    *("started", "command", "versions", "commit", "dirty", "git_error", "changes"),
     *("device", "device_name", "threads", "precision", "data_sha256"),
 )
 GROUPS = ("model", "dataset", "optimizer")
+WRITTEN = (
+    "result.json",
+    "config.yaml",
+    "metrics.csv",
+    "best.pt",
+    "last.pt",
+)  # under the lock alone
 
 
 class Pruned(Exception):
@@ -50,6 +57,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
     RunFailed for a bad config and for any exception within the context, after it was reported.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    files.check_job_folder(folder)
     with exit_on_signals(), record.locked(folder):
         run = Run(cfg, folder)
         if run.is_over:
@@ -128,7 +136,8 @@ class Run:
             "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         }
         if before:
-            part = {key: before[key] for key in PART if key in before}
+            part = {"changes": changes.file_of(before)}
+            part |= {key: before[key] for key in PART if key in before}
             asked["earlier"] = [*before.get("earlier", []), part]
         kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
         chosen = {name: option for name, option in choices.items() if option is not None}
@@ -150,7 +159,7 @@ class Run:
             resume.check_has_checkpoint(self.folder)
         if (self.folder / "last.pt").exists():
             state.load(self.folder / "last.pt")
-        changed = self.is_resumed and record.has_other_changes(self.folder)
+        changed = self.is_resumed and changes.are_other(self.folder, self.before)
         self.note(startup_seconds=round(time.perf_counter() - self.opened, 3))
         self.is_recording = True
         self._write("running")
@@ -219,7 +228,10 @@ class Run:
     def _write(self, status: str) -> None:
         self.note(status=status)
         if status == "running":
-            record.write_changes(self.folder, part=len(self.result.get("earlier", [])))
+            for place in (self.folder, self.folder / ".hydra"):  # of a part that was killed
+                files.discard_abandoned(place, seconds=0)
+            part = 1 + len(self.result.get("earlier", []))
+            self.note(changes=changes.write(self.folder, self.before, part))
         files.write_json(self.folder / "result.json", self.result)
         if status == "running":
             record.write_config(self.folder / "config.yaml", self.cfg)

@@ -160,15 +160,22 @@ class State:
             )
 
     def _take(self, saved: dict[str, Any]) -> None:
+        """Copy the values into tensors of our own: those of the file may overlap, or be shorter in
+        memory than their shape says, and kernels would write behind them."""
+        weights = self.model.state_dict()
         self.model.load_state_dict(saved["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": saved["optimizer"], "param_groups": groups})
-        self.best_weights, self.history = saved["best_weights"], saved["history"]
-        device = self.image_losses.device
-        self.image_losses = saved["image_losses"].to(device)
-        self.losses = list(saved["losses"].to(device))
+        own, groups = checkpoint.state_of(self.optimizer), self.optimizer.state_dict()
+        state = {
+            number: checkpoint.own_copies(values, own[number])
+            for number, values in saved["optimizer"].items()
+        }
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups["param_groups"]})
+        self.best_weights = checkpoint.own_copies(saved["best_weights"], weights)
+        self.history = saved["history"]
+        self.image_losses = checkpoint.own_copy(saved["image_losses"], self.image_losses)
+        self.losses = list(checkpoint.own_copy(saved["losses"]).to(self.image_losses.device))
         self.started = time.perf_counter() - saved["seconds"]
-        set_generators(saved["generators"])
+        set_generators(checkpoint.own_copy(saved["generators"]))
 
 
 def generators() -> dict[str, Any]:

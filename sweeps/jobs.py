@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from lab import command_line, provenance, record
+from lab import changes, command_line, provenance, record
 from lab.cause import described
 from lab.errors import ConfigError, RunFailed, explain
 
@@ -90,14 +90,14 @@ def announce(status: dict[Path, str]) -> None:
 
 def _code_of(folder: Path) -> tuple[str | None, bytes]:
     """The commit that a run was on, and the uncommitted changes."""
-    changes = folder / "changes.diff"
-    commit = record.read_result(folder).get("commit")
-    return commit, changes.read_bytes() if changes.exists() else b""
+    result = record.read_result(folder)
+    text = changes.read(folder, result) or ""
+    return result.get("commit"), text.encode(errors="surrogateescape")
 
 
 def _code_name(code: tuple[str | None, bytes]) -> str:
-    commit, changes = code
-    return f"{(commit or 'no commit')[:9]}{' with uncommitted changes' if changes else ''}"
+    commit, diff = code
+    return f"{(commit or 'no commit')[:9]}{' with uncommitted changes' if diff else ''}"
 
 
 def wait_for(folders: Sequence[Path]) -> None:

@@ -4,12 +4,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import filelock
 from omegaconf import DictConfig
 
 from lab.build import make
 from lab.cause import described
-from lab.errors import ConfigError
+from lab.errors import ConfigError, Refusal
 from sweeps.space import Choice, Space
 from sweeps.trial import Trial
 
@@ -23,16 +22,14 @@ def load_study(settings: DictConfig, folder: Path):
     Raises ConfigError if the storage cannot be used.
     """
     import optuna
-    from optuna.storages.journal import JournalFileBackend
+
+    from sweeps.journal import Journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = settings.storage
-    if storage is None:
-        path = folder / "search.journal"
-        # The kernel releases this lock if the process is killed; Optuna's own lock would remain.
-        lock = filelock.FileLock(f"{path}.lock")
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    storage, path = settings.storage, folder / "search.journal"
     try:
+        if storage is None:
+            storage = optuna.storages.JournalStorage(Journal(path))
         return optuna.create_study(
             storage=storage,
             study_name=settings.study or folder.name,
@@ -41,6 +38,8 @@ def load_study(settings: DictConfig, folder: Path):
             directions=list(settings.directions),
             load_if_exists=True,
         )
+    except (Refusal, OSError):
+        raise
     except Exception as error:  # whatever a database or a damaged file provokes
         where = f"hydra.sweeper.storage={settings.storage}" if settings.storage else str(path)
         raise ConfigError(

@@ -45,7 +45,7 @@ def test_without_a_compiler_auto_warns_in_one_line_and_true_is_refused(monkeypat
 
 @pytest.mark.parametrize("requested", ["auto", True])
 def test_a_model_that_cannot_be_compiled_shows_it_in_the_first_step(requested, monkeypatch, caplog):
-    def broken(model):
+    def broken(model, **_):
         def call(*_):
             raise RuntimeError("backend raised:\nand a long explanation")
 

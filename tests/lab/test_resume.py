@@ -192,8 +192,9 @@ def test_each_part_of_a_run_records_its_provenance(script, finished, monkeypatch
     (earlier,) = record["earlier"]
     assert {key: earlier[key] for key in keys} == {key: first[key] for key in keys}
     assert record["started"] > first["started"]
-    assert (finished / "changes.diff").read_text() == "another change"
-    assert (finished / "changes-1.diff").read_text() == changes
+    assert (finished / "changes-2.diff").read_text() == "another change"
+    assert (finished / "changes.diff").read_text() == changes
+    assert (earlier["changes"], record["changes"]) == ("changes.diff", "changes-2.diff")
     assert script(f"resume={finished}", "epochs=5") == 0
     assert len(json.loads((finished / "result.json").read_text())["earlier"]) == 2
 

@@ -1,14 +1,18 @@
+import math
 import os
 import pickle
 import random
 import resource
+import zipfile
 from contextlib import suppress
+from typing import Any
 
 import numpy
 import pytest
 import torch
 from conftest import options
 from test_training import composed, end_epoch, new_state, patterns, train
+from torch.utils._pytree import tree_leaves
 
 from lab import checkpoint
 from lab.build import build, build_schedule
@@ -130,6 +134,14 @@ def numpy_generator(position: int) -> tuple:
     return ("MT19937", torch.zeros(624, dtype=torch.int64), position, 0, 0.0)
 
 
+ABSURD = [
+    *(("images_per_second", value) for value in (math.inf, math.nan, 10**400, 1e308, -1)),
+    *(("seconds", value) for value in (math.inf, math.nan, 10**400, 1.7e308)),
+    *((key, math.inf) for key in ("train_loss", "val_loss", "lr")),
+    *((key, -math.inf) for key in ("train_loss", "val_loss", "lr")),
+    *((key, 10**400) for key in ("train_loss", "val_loss", "lr")),
+    ("val_accuracy", math.nan),
+]
 HOSTILE = [
     (lambda saved: saved["optimizer"][0].update(exp_avg=torch.zeros(3)), r"exp_avg \(3,\) for"),
     (lambda saved: saved["optimizer"][0].update(exp_avg=[0]), "exp_avg of list for"),
@@ -145,6 +157,26 @@ HOSTILE = [
     (lambda saved: saved.update(history="ab"), "its history is not a list"),
     (lambda saved: saved["history"][0].update(seconds="1"), "epoch 1 of its history is invalid"),
     (lambda saved: saved["history"][0].update(seconds=-1), "epoch 1 of its history is invalid"),
+    *(
+        (
+            lambda saved, key=key, value=value: saved["history"][0].update({key: value}),
+            "epoch 1 of its history is invalid",
+        )
+        for key, value in ABSURD
+    ),
+    (lambda saved: saved.update(seconds=10**400), "seconds=1000.* is invalid"),
+    (lambda saved: saved.update(seconds=10**5000), "cannot be read as a checkpoint"),
+    (lambda saved: saved.update(seconds=math.nan), "seconds=nan is invalid"),
+    (lambda saved: saved["model"]["head.bias"].requires_grad_(), "head.bias with a gradient"),
+    (lambda saved: saved["best_weights"]["head.bias"].requires_grad_(), "bias with a gradient"),
+    (
+        lambda saved: saved["optimizer"][0]["exp_avg"].requires_grad_(),
+        "its optimizer has exp_avg with a gradient",
+    ),
+    (lambda saved: saved["losses"].requires_grad_(), "its losses do not match"),
+    (lambda saved: saved["image_losses"].requires_grad_(), "one loss per image"),
+    (lambda saved: saved.update(losses=torch.zeros(1, 1).expand(4, 10**9)), "its losses do not"),
+    (lambda saved: saved.update(image_losses=torch.zeros(1).expand(10**12)), "leave val_size"),
     (lambda saved: saved["history"][0].update(epoch=7), "epoch 1 of its history is invalid"),
     (lambda saved: saved["history"][0].update(val_accuracy=2), "epoch 1 of its history is invalid"),
     (
@@ -176,6 +208,55 @@ HOSTILE = [
     (lambda saved: saved["generators"].update(torch=torch.zeros(3)), "is not a checkpoint of"),
     (lambda saved: saved["generators"].update(python=(3, (1,), None)), "is not a checkpoint of"),
 ]
+
+
+def spread(content: Any) -> Any:
+    """The same tree, each tensor in it a single number that is shown as often as it had values."""
+    if isinstance(content, torch.Tensor) and content.numel():
+        return content.flatten()[:1].abs().reshape([1] * content.ndim).expand(content.shape)
+    if isinstance(content, dict):
+        return {key: spread(value) for key, value in content.items()}
+    return content
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_values_are_copied_out_of_a_checkpoint(tmp_path, optimizer):
+    """Adopted tensors that overlap in memory would be written behind their end by fused kernels."""
+    choice = ("model=mlp", f"optimizer={optimizer}")
+    state, cfg = trained(*choice, epochs=1)
+    path = tmp_path / "last.pt"
+    state.save(path)
+    saved = torch.load(path)
+    generators = saved.pop("generators")
+    saved = spread(saved) | {"generators": generators, "losses": saved["losses"]}
+    torch.save(saved, path)
+    other = new_state(cfg, [4] * 9)
+    other.load(path)
+    held = [other.best_weights, checkpoint.state_of(other.optimizer), other.image_losses]
+    for value in tree_leaves([held, other.model.state_dict()]):
+        assert value.untyped_storage().nbytes() == value.numel() * value.element_size()
+    train(other, patterns(), cfg)
+    end_epoch(other)
+
+
+def test_a_checkpoint_takes_no_more_memory_than_its_file_has_bytes(tmp_path):
+    path, packed = tmp_path / "last.pt", tmp_path / "packed.pt"
+    torch.save({"model": torch.zeros(10**6)}, path)
+    checkpoint.load(path)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(packed, "w", 8) as archive:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name))
+    with pytest.raises(checkpoint.CheckpointError, match=r"packed.pt cannot be read as"):
+        checkpoint.load(packed)
+
+
+def test_a_checkpoint_that_is_no_regular_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "device", "nothing"):
+        with pytest.raises(checkpoint.CheckpointError, match=f"{name} cannot be read as"):
+            checkpoint.load(tmp_path / name)
 
 
 @pytest.mark.parametrize(("damage", "message"), HOSTILE)

@@ -399,3 +399,44 @@ def test_a_search_finds_the_optimum_and_beats_random_search(search, tmp_path, ba
             found[method].append(best_value(tmp_path / folder))
     assert statistics.median(found["model"]) > -0.01, found
     assert statistics.mean(found["model"]) > statistics.mean(found["random"]), found
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("optuna", marks=needs["optuna"]),
+        pytest.param("ax", marks=[needs["ax"], slow]),
+    ],
+)
+def test_a_search_writes_nothing_through_links(search, tmp_path, backend):
+    outside, found = tmp_path / "outside", tmp_path / "found"
+    outside.write_text("untouched")
+    command = (f"hydra/sweeper={backend}", "x=interval(0,1)", "rate=interval(0.1,1)")
+    assert search(*command, trials(1)) == 0
+    kept = ("search.journal", "search.ax.json", "search.json")
+    written = [path for path in found.iterdir() if path.is_file() and path.name not in kept]
+    written = [path for path in written if path.suffix != ".lock"]
+    assert len(written) > 4
+    for path in written:
+        path.unlink()
+        path.symlink_to(outside)
+    assert search(*command, trials(2)) == 0
+    assert outside.read_text() == "untouched"
+    assert not any(path.is_symlink() for path in found.iterdir())
+
+
+@needs["optuna"]
+def test_a_search_continues_after_half_a_record(search, tmp_path, capfd):
+    command = ("hydra/sweeper=optuna", *SPACE)
+    assert search(*command, trials(3)) == 0
+    before = table(tmp_path / "found")
+    journal = tmp_path / "found/search.journal"
+    journal.write_bytes(journal.read_bytes()[:-9])
+    capfd.readouterr()
+    assert search(*command, trials(3)) == 0
+    assert "found/search.journal: the last record was cut off after" in capfd.readouterr().out
+    assert table(tmp_path / "found") == before
+    journal.write_bytes(journal.read_bytes().replace(b"{", b"", 1))
+    assert search(*command, trials(3)) == 1
+    error = capfd.readouterr().err
+    assert f"{journal} is damaged in line 1 of" in error and "Traceback" not in error

@@ -195,14 +195,3 @@ def test_a_write_error_is_reported_below_the_table(call, tmp_path, capfd, monkey
     assert "base/results.csv could not be written (Permission denied)" in error
     assert "Traceback" not in error
     assert (tmp_path / "base/results.csv").read_text() == "of before"
-
-
-def test_a_run_that_cannot_be_locked_counts_as_running(tmp_path, monkeypatch):
-    folder = fabricate(tmp_path / "a")
-    files.write_json(folder / "result.json", {"status": "running", "overrides": []})
-
-    def refuse(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(record.filelock.FileLock, "acquire", refuse)
-    assert record.status(folder) == "running"

@@ -1,0 +1,92 @@
+"""What a command writes before the run itself starts: nothing goes through links."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import run_folders
+
+SMOKE = ("debug=smoke", "model=linear", "dataset=digits")
+
+
+@pytest.fixture
+def outside(tmp_path_factory) -> Path:
+    """A folder that no command may touch, with files of the names that commands write."""
+    folder = tmp_path_factory.mktemp("outside")
+    for name in ("config.yaml", "hydra.yaml", "overrides.yaml", "script.log", "canary"):
+        (folder / name).write_text("untouched")
+    yield folder
+    assert {path.read_text() for path in folder.iterdir()} == {"untouched"}
+    assert len(list(folder.iterdir())) == 5
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [(".hydra", ""), ("script.log", "canary"), (".lock", "canary")]
+)
+def test_a_folder_with_a_link_that_would_be_written_through_is_refused(
+    script, tmp_path, outside, capfd, name, target
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(outside / target)
+    assert script(*SMOKE, "hydra.run.dir=run") == 1
+    error = capfd.readouterr().err
+    assert f"run/{name} is a link, which could lead out of the folder: remove it." in error
+    assert names(tmp_path / "run") == {name}
+
+
+def test_a_log_that_is_a_pipe_is_refused(script, tmp_path, capfd):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run/script.log")
+    assert script(*SMOKE, "hydra.run.dir=run") == 1
+    assert "script.log is no regular file, and cannot be written to" in capfd.readouterr().err
+
+
+def test_links_in_place_of_files_that_are_replaced_are_not_followed(script, tmp_path, outside):
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    replaced = (
+        "result.json",
+        "changes.diff",
+        "last.pt",
+        "best.pt",
+        "metrics.csv",
+        ".hydra/hydra.yaml",
+    )
+    for name in replaced:
+        (run / name).symlink_to(outside / "canary")
+    (run / "last.pt").unlink()  # which would be read
+    assert script(*SMOKE, "hydra.run.dir=run") == 0
+    assert not any((run / name).is_symlink() for name in replaced)
+
+
+@pytest.mark.parametrize("where", [pytest.param("", marks=pytest.mark.slow), ".hydra"])
+def test_a_job_of_a_sweep_with_a_link_fails_alone(script, tmp_path, outside, capfd, where):
+    sweep = ("-m", "name=mine", *SMOKE, "seed=0,1")
+    assert script(*sweep) == 0
+    job = next((tmp_path / "runs/mine").glob("seed=0-*"))
+    job.rename(tmp_path / "moved")
+    if where:
+        job.mkdir()
+    (job / where).symlink_to(outside)
+    for name in ("multirun.yaml", "results.csv", "results.md", "results.png"):
+        (tmp_path / "runs/mine" / name).unlink()
+        (tmp_path / "runs/mine" / name).symlink_to(outside / "canary")
+    other = run_folders(tmp_path)[-1]
+    (other / "result.json").unlink()
+    (other / "config.yaml").unlink()
+    capfd.readouterr()
+    assert script(*sweep) == 1
+    output = capfd.readouterr().out
+    assert f"{job / where} is a link, which could lead out of the folder: remove it." in output
+    assert f"finished: runs/mine/{other.name}" in output
+
+
+def test_the_output_of_jobs_is_not_written_through_a_link(script, tmp_path, outside, capfd):
+    (tmp_path / "runs/mine").mkdir(parents=True)
+    (tmp_path / "runs/mine/.printed").symlink_to(outside)
+    assert script("-m", "name=mine", *SMOKE, "seed=0,1", "hydra/launcher=local") == 1
+    assert ".printed is a link, which could lead out of the folder" in capfd.readouterr().err
