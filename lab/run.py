@@ -100,7 +100,7 @@ class Run:
         if not (self.folder / "config.yaml").exists():
             return {}
         schema.check(self.cfg)
-        record.check_no_links(self.folder)
+        record.check_entries(self.folder)
         by_resume = HydraConfig.get().job.config_name == command_line.RESUMED
         resume.check_config(self.folder, self.cfg, by_resume)
         return record.read_result(self.folder)
