@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lab import files
+from lab import files, reading
 from lab.errors import Refusal
 
 # The figures of an epoch: the columns of metrics.csv.
@@ -37,7 +37,9 @@ def save(content: dict[str, Any], path: Path) -> None:
 def load(path: Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU. Runs no code from it. Raises CheckpointError."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with reading.checkpoint(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        reading.check_size(content)
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "

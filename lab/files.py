@@ -12,6 +12,8 @@ from typing import Any, BinaryIO
 
 from hydra.core.hydra_config import HydraConfig
 
+from lab.escape import in_spreadsheet
+
 PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds
 
 
@@ -32,7 +34,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_csv(path: Path, rows: list[list[Any]]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(in_spreadsheet, row) for row in rows)
     write_text(path, text.getvalue())
 
 

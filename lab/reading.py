@@ -7,18 +7,22 @@ stand for gigabytes. So every file of a run or sweep folder is opened here.
 import json
 import os
 import stat
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import yaml
 from omegaconf._utils import get_yaml_loader
 
+from lab import memory
 from lab.errors import Refusal
 
 MOST = 2**20  # bytes of a config or a result; those of a run have a few thousand
 DEEPEST = 20  # levels of a config or a result
-LISTED = 2**20  # bytes of a list of jobs, metrics or other files that grow with a run: 64 of these
+MOST_PICKLED = 32 * MOST  # bytes of what a checkpoint holds beside tensors
+MOST_VALUES = 2**20  # of what a checkpoint holds beside the numbers in tensors
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 FLAGS |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 KINDS = {
@@ -105,7 +109,7 @@ def _mapping(path: Path, kind: str, parse: Callable[[str], Any], most: int) -> d
         raise RunFolderError(f"{path} is damaged: it cannot be read as {kind}{reason}.") from error
     if not isinstance(content, dict):
         raise RunFolderError(f"{path} is damaged: it holds no keys.")
-    if any(depth > DEEPEST for depth, _ in leaves(content)):
+    if any(depth > DEEPEST for depth, _ in nodes(content)):
         raise RunFolderError(f"{path} is damaged: it has more than {DEEPEST} levels.")
     return content
 
@@ -125,17 +129,39 @@ def _parsed(text: str) -> Any:
     return {} if content is None else content  # an empty file
 
 
-def leaves(content: Any) -> Iterator[tuple[int, Any]]:
-    """All values in dictionaries and lists that are neither, with their depth. A dictionary or list
-    that is found in several places counts in each, so who iterates must count, too."""
-    nodes = [(0, content)]
-    while nodes:
-        depth, node = nodes.pop()
+def nodes(content: Any) -> Iterator[tuple[int, Any]]:
+    """All values in dictionaries and lists, and these themselves, with their depth. What is in
+    several places counts in each, and what is too deep is not entered."""
+    left = [(0, content)]
+    while left:
+        depth, node = left.pop()
+        yield depth, node
         if depth <= DEEPEST and isinstance(node, dict | list | tuple):
             values = node.values() if isinstance(node, dict) else node
-            nodes += [(depth + 1, value) for value in values]
-        else:
-            yield depth, node
+            left += [(depth + 1, value) for value in values]
+
+
+@contextmanager
+def checkpoint(path: Path) -> Iterator[BinaryIO]:
+    """A checkpoint file, open for reading. Raises RunFolderError if it could fill the memory."""
+    with opened(path, memory.total()) as file:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+        size = os.fstat(file.fileno()).st_size
+        pickled = sum(record.file_size for record in records if record.filename.endswith(".pkl"))
+        # torch.save compresses nothing, so a record is as long in memory as it is in the file.
+        if sum(record.file_size for record in records) > size or pickled > MOST_PICKLED:
+            raise RunFolderError(f"{path} is damaged: it is larger in memory than in the file.")
+        file.seek(0)
+        yield file
+
+
+def check_size(content: Any) -> None:
+    """Raises RunFolderError for a checkpoint that has more values than any has: they may be few in
+    the file, each in thousands of places."""
+    for number, (depth, _) in enumerate(nodes(content)):
+        if depth > DEEPEST or number > MOST_VALUES:
+            raise RunFolderError("the checkpoint has too many values.")
 
 
 def check_entries(folder: Path, files: tuple[str, ...] = (), folders: tuple[str, ...] = ()) -> None:

@@ -81,23 +81,44 @@ def status(folder: Path) -> str:
 
     A run that was killed still says "running" in its file; its status is interrupted.
     """
-    try:
-        written = read_result(folder).get("status", "new")
-    except RunFolderError:
-        return "damaged"
+    return result_and_status(folder)["status"]
+
+
+def _status(folder: Path, written: str) -> str:
     if written != "running":
         return written
     try:
         with locked(folder, patience=0):
             return "interrupted"
-    except (RunFolderError, OSError):  # OSError: a read-only folder, whose lock cannot be tried
+    except RunFolderError:
         return "running"
+    except OSError:  # a folder that cannot be written to: nobody who could would be kept from it
+        return "running" if _is_held(folder / ".lock") else "interrupted"
 
 
 def result_and_status(folder: Path) -> dict[str, Any]:
-    """`result.json` with the status of the run now; the status alone for a damaged folder."""
-    now = {"status": status(folder)}
-    return now if now["status"] == "damaged" else read_result(folder) | now
+    """`result.json` with the status of the run now; that and the reason for a damaged folder."""
+    try:
+        if folder.is_dir():
+            check_entries(folder)
+        found = read_result(folder)
+        return found | {"status": _status(folder, found.get("status", "new"))}
+    except RunFolderError as error:
+        return {"status": "damaged", "reason": str(error)}
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds a lock whose file this one may not write to."""
+    try:
+        import fcntl
+
+        with reading.opened(path, most=None) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except RunFolderError:  # there is none
+        return False
+    except (ImportError, OSError):  # it is held, or, on Windows, cannot be tried
+        return True
+    return False
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def check(result: dict[str, Any], path: Path) -> None:
         if key in result and not is_valid(result[key]):
             shown = f"{_short.repr(result[key]):.60}"
             raise reading.RunFolderError(f"{path} is damaged: {key}={shown} cannot be.")
-    for _, value in reading.leaves(result):
+    for _, value in reading.nodes(result):
         if type(value) is int and abs(value) >= LARGEST:
             raise reading.RunFolderError(f"{path} is damaged: it has a number that is too large.")
 

@@ -1,7 +1,6 @@
 """A run from its start to its end: which folder it has, what is recorded, how it ended."""
 
 import logging
-import shlex
 import sys
 import time
 import traceback
@@ -69,8 +68,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
         except BaseException:  # a signal
             run.end("interrupted")
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweeper resumes its own jobs
-                command = f"python script.py resume={shlex.quote(str(folder))}"
-                print(f"Resume with: {command}", flush=True)
+                print(f"Resume with: {resume.command(folder, cfg)}", flush=True)
             raise
         else:
             run.end("finished")

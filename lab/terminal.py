@@ -14,12 +14,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from lab.cause import is_installed
+from lab.escape import visible
+
+
+class Visible(logging.Formatter):
+    """Formats the messages of a log file, which may be watched in a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
 
 @contextmanager
 def unbreakable_output() -> Iterator[None]:
     """Within the context, writing to sys.stdout, sys.stderr and log files raises nothing.
 
-    A character that the encoding does not have is written as its escape sequence. Once a stream
+    A character that the encoding does not have, or that controls a terminal, is written as its
+    escape sequence: names and reasons may come from somebody else's run folder. Once a stream
     cannot be written to, the rest of it is discarded, also that of child processes.
     """
     _open_closed_streams()
@@ -114,6 +125,12 @@ class _Stream(io.TextIOWrapper):
         super().__init__(
             io.BufferedWriter(descriptor), encoding, errors="backslashreplace", line_buffering=True
         )
+
+    def write(self, text: str) -> int:
+        """Only a library, like a progress bar, may control the terminal."""
+        by = sys._getframe(1).f_code.co_filename
+        super().write(text if is_installed(by) else visible(text))
+        return len(text)
 
     def end(self) -> None:
         """Discard what is written from now on: log handlers outlive the context, and later the

@@ -153,7 +153,8 @@ def test_a_damaged_result_is_listed_and_does_not_affect_other_runs(tmp_path, cap
     summary.summarise([tmp_path])
     output = capfd.readouterr().out
     assert f"- damaged: {tmp_path}/broken" in output
-    assert "| 2    |" in output
+    assert f"- damaged: {tmp_path}/odd: {tmp_path}/odd/config.yaml is damaged" in output
+    assert "| 1    |" in output
 
 
 def test_a_thousand_different_runs_are_summarised(tmp_path, capfd):
@@ -197,12 +198,21 @@ def test_a_write_error_is_reported_below_the_table(call, tmp_path, capfd, monkey
     assert (tmp_path / "base/results.csv").read_text() == "of before"
 
 
-def test_a_run_that_cannot_be_locked_counts_as_running(tmp_path, monkeypatch):
+def test_a_run_whose_lock_cannot_be_written_to_runs_only_if_somebody_holds_it(
+    tmp_path, monkeypatch
+):
     folder = fabricate(tmp_path / "a")
     files.write_json(folder / "result.json", {"status": "running", "overrides": []})
 
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
+    with monkeypatch.context() as patch:
+        patch.setattr(record.filelock.FileLock, "acquire", refuse)
+        assert record.status(folder) == "interrupted"  # there is no lock
+    with record.locked(folder), monkeypatch.context() as patch:
+        patch.setattr(record.filelock.FileLock, "acquire", refuse)
+        assert record.status(folder) == "running"
+    (folder / ".lock").touch()
     monkeypatch.setattr(record.filelock.FileLock, "acquire", refuse)
-    assert record.status(folder) == "running"
+    assert record.status(folder) == "interrupted"
