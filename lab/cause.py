@@ -104,16 +104,16 @@ def frames(error: BaseException) -> list[tuple[FrameType, int]]:
 
 
 def _is_library(file: str) -> bool:
-    return is_installed(file) or _is_pythons(file)
+    return _is_installed(file) or _is_pythons(file)
 
 
-def is_installed(file: str) -> bool:
+def _is_installed(file: str) -> bool:
     return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
 def _is_pythons(file: str) -> bool:
     """Whether a file is of Python's library, or no file at all, like `<string>`."""
-    return not Path(file).exists() or (STDLIB in Path(file).parents and not is_installed(file))
+    return not Path(file).exists() or (STDLIB in Path(file).parents and not _is_installed(file))
 
 
 def _is_own(file: str) -> bool:

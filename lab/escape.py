@@ -5,29 +5,17 @@ computes what begins with =, and a browser renders the markup in a Markdown file
 """
 
 import re
-import unicodedata
 from typing import Any
 
+from lab.terminal import visible
+
 LONGEST = 500  # characters of a text that is shown in a line or a cell
-# Beside control characters: what changes the direction of text, breaks lines, or is half of one.
-HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 MARKUP = re.compile(
     r"[\\`*<>&|~#{}$]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # within a word, _ is no markup
     r"|!(?=\[)|\[(?=[^\]]*\][(\[:])|(?<=\])[(\[:]"  # links and pictures
 )
-
-
-def visible(text: object, keep: str = "\n\t") -> str:
-    r"""The text with control characters as escape sequences, like \x1b, except those in `keep`."""
-    text = str(text)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char if char in keep or unicodedata.category(char) not in HIDDEN else _code(char)
-        for char in text
-    )
 
 
 def one_line(text: object) -> str:
@@ -56,7 +44,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _code(char: str) -> str:
-    return char.encode("unicode_escape", errors="surrogatepass").decode()

@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab import command_line, provenance, record
 from lab.errors import ConfigError, Refusal, RunFailed, explain
-from lab.escape import visible
-from lab.terminal import Visible
+from lab.terminal import Visible, visible
 
 
 def run(

@@ -10,12 +10,29 @@ import io
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
-from lab.cause import is_installed
-from lab.escape import visible
+# Beside control characters: what changes the direction of text, breaks lines, or is half of one.
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def visible(text: object, keep: str = "\n\t") -> str:
+    r"""The text with control characters as escape sequences, like \x1b, except those in `keep`."""
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in keep or unicodedata.category(char) not in HIDDEN else _code(char)
+        for char in text
+    )
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape", errors="surrogatepass").decode()
 
 
 class Visible(logging.Formatter):
@@ -128,8 +145,9 @@ class _Stream(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Only a library, like a progress bar, may control the terminal."""
-        by = sys._getframe(1).f_code.co_filename
-        super().write(text if is_installed(by) else visible(text))
+        parts = Path(sys._getframe(1).f_code.co_filename).parts
+        is_library = "site-packages" in parts or "dist-packages" in parts
+        super().write(text if is_library else visible(text))
         return len(text)
 
     def end(self) -> None:
