@@ -17,7 +17,7 @@ FILES = (
     *("config.yaml", "result.json", "metrics.csv", "changes.diff", "script.log", ".lock"),
     *("best.pt", "last.pt"),
 )
-MOST_CHANGES = 512 * reading.MOST  # bytes of changes.diff, which lab.repository bounds
+MOST_CHANGES = 256 * reading.MOST  # bytes of changes.diff, which lab.repository bounds
 
 
 def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
