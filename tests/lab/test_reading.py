@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def original(tmp_path_factory, data_dir) -> Path:
 
 
 @pytest.fixture
-def sweep(original, tmp_path, monkeypatch) -> Path:
+def sweep(original, tmp_path, monkeypatch) -> Iterator[Path]:
     """A copy that a test may attack, in a world that must stay as it is."""
     home, canary = tmp_path / "home", tmp_path / "canary"
     for folder in (home, canary):
@@ -58,7 +58,9 @@ def sweep(original, tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("SECRET", "the secret")
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [])
-    return Path(shutil.copytree(original, tmp_path / "runs/stranger"))
+    yield Path(shutil.copytree(original, tmp_path / "runs/stranger"))
+    # pytest itself, which removes old folders, fails on very deep ones.
+    subprocess.run(["rm", "-rf", tmp_path / "runs"], check=True)
 
 
 def job_of(sweep: Path) -> Path:
