@@ -16,7 +16,7 @@ import filelock
 import torch
 
 from data import ImageSet
-from lab import files
+from lab import files, memory
 from lab.data_files import OFFLINE, diagnosis, files_of
 from lab.provenance import PROJECT
 
@@ -53,6 +53,11 @@ def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, 
             train, test = (
                 _image_set(_open(source, root, train, download=writable), facts, root)
                 for train in (True, False)
+            )
+        if train.images.nbytes * facts.repeats > memory.total() // 2:
+            raise DataError(
+                f"dataset.repeats={facts.repeats} needs {facts.repeats} copies of the training "
+                "images in memory, which this machine does not have: lower it."
             )
         digest = hashlib.sha256()
         for tensor in (train.images, train.labels, test.images, test.labels):

@@ -3,6 +3,7 @@
 Hydra imports this file at every start, so multiprocessing is imported only when it is needed.
 """
 
+import json
 import os
 import pickle
 import signal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # Imported once, before the jobs are forked. The optimizers need torch._dynamo.
 IMPORTED = ["script", "training", "sources", "torchvision", "torch._dynamo"]
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 HAS_SESSIONS = hasattr(os, "setsid")  # not on Windows
 
 
@@ -149,12 +151,12 @@ def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
     with unbreakable_output():
         answer = launcher.run(*rest)
     with suppress(BrokenPipeError):  # the command was killed
-        answers.send_bytes(pickle.dumps(answer))
+        answers.send_bytes(json.dumps(jobs.packed(answer)).encode())
 
 
 def answer_of(process: "BaseProcess", output: Path, answers: "Connection") -> JobReturn:
     try:
-        return pickle.loads(answers.recv_bytes())
+        return jobs.unpacked(json.loads(answers.recv_bytes()))
     except (EOFError, OSError):
         process.join()
         code = process.exitcode

@@ -21,6 +21,7 @@ from lab.errors import ConfigError, RunFailed
 from lab.schema import ADDED, NOT_THE_EXPERIMENT
 from sweeps import jobs, settings
 
+LETTERS = r"\w.,=+-"  # in the name of a folder; Hydra would interpolate others, or misread them
 LONGEST = 100  # bytes of a folder's name before the hash: file systems allow 255, some 143
 
 
@@ -49,7 +50,7 @@ class ResumableSweeper(BasicSweeper):
 
     def _run(self, folders: dict[Path, list[str]], sweep_folder: Path) -> None:
         """Run those of these jobs that are not finished, and wait for those that run elsewhere."""
-        sweep_folder.mkdir(parents=True, exist_ok=True)
+        jobs.enter(sweep_folder, folders)
         files.write_text(sweep_folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
         before = {
@@ -100,10 +101,13 @@ class ResumableSweeper(BasicSweeper):
         for job in grid:
             digest = self._hash(job)
             apart = ",".join(override for override in job if override not in common) or "job"
-            legible = re.sub(r"[^\w.,=+-]", "_", apart).encode()[:LONGEST].decode(errors="ignore")
+            legible = (
+                re.sub(rf"[^{LETTERS}]", "_", apart).encode()[:LONGEST].decode(errors="ignore")
+            )
             name = f"{legible}-{digest}"
-            before = next(sweep_folder.glob(f"*-{digest}"), None)
-            folders[before or sweep_folder / name] = job
+            before = (path.name for path in sorted(sweep_folder.glob(f"*-{digest}")))
+            is_ours = re.compile(f"[{LETTERS}]+").fullmatch
+            folders[sweep_folder / next(filter(is_ours, before), name)] = job
         if twice := len(grid) - len(folders):
             print(f"{twice} of the {len(grid)} jobs are skipped: they have the config of another.")
         return folders

@@ -57,7 +57,7 @@ class SearchSweeper(Sweeper):
         self.fixed, self.space = space.parse([*params, *arguments], parser)
         self._try_configs()
         self.folder = Path(self.config.hydra.sweep.dir).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        jobs.enter(self.folder, self.folder.glob("trial=*"))
         with record.locked(self.folder), jobs.resumable(self.config):
             self._remember()
             self.backend = self._backend()

@@ -4,11 +4,12 @@ Hydra imports this file at every start, so submitit is imported only when it is 
 """
 
 import copy
-import json
+import functools
 import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,10 +22,13 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
-from lab import files, provenance
+from lab import files, provenance, reading
 from lab.errors import Refusal
 from lab.terminal import unbreakable_output
 from sweeps import jobs
+
+JOBS = "jobs.json"  # the folder names of the jobs of a submission by their ids
+MOST_JOBS = 64 * reading.MOST
 
 
 class SlurmLauncher(submitit_launcher.SlurmLauncher):
@@ -33,13 +37,21 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     squeue tells which jobs wait or run, the jobs' own files how they ended: no accounting is needed
     on the cluster, and a job that dies without a result is noticed. The folder of every job is
     recorded, so that the same command finds the jobs again.
+
+    submitit pickles what it submits, and unpickles what it finds under the number of a job. So each
+    submission has a new folder of its own, which only this user can enter, and a job leaves its
+    answer in JSON: nothing in the folder of a sweep, which may come from a stranger, is unpickled.
     """
 
-    def __call__(self, *call: Any) -> JobReturn:
+    def __call__(self, *call: Any) -> None:
         """A job, in its process on the cluster."""
+        import submitit
+
         provenance.remember_command(self.command)
         with unbreakable_output():
-            return super().__call__(*call)
+            answer = super().__call__(*call)
+        path = _answer(self.folder, submitit.JobEnvironment().job_id)
+        files.write_json(path, jobs.packed(answer))
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -52,6 +64,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
                 "cluster that jobs are submitted from, or use hydra/launcher=local."
             )
         self.command = provenance.command()  # pickled with the launcher, for the jobs
+        self.folder = self._new_folder()
         calls = [
             (list(overrides), "hydra.sweep.dir", initial_job_idx + index, "", Singleton.get_state())
             for index, overrides in enumerate(job_overrides)
@@ -63,7 +76,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         names = [jobs.folder_name(overrides) for overrides in job_overrides]
         ids = {job.job_id: name for job, name in zip(submitted, names, strict=True)}
         array = submitted[0].job_id.partition("_")[0]
-        files.write_json(self._submissions() / f"{array}.json", ids)
+        files.write_json(self.folder / JOBS, ids)
+        self.folders |= dict.fromkeys(ids, self.folder)
         print(
             f"Slurm has queued {len(submitted)} jobs as {array}. This command waits for them; it "
             f"may be ended and repeated. To cancel the jobs: scancel {array}"
@@ -72,6 +86,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
 
     def wait(self, ids: dict[str, str]) -> list[JobReturn]:
         """Wait for these jobs, given as folder names by id, and report each one when it ends."""
+        from submitit.core.utils import JobPaths
+
         returns: dict[str, JobReturn] = {}
         missing: set[str] = set()
         pause = 1.0  # seconds; later 10, to spare the controller, which all users share
@@ -82,35 +98,47 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
             for job_id in waiting:
                 if job_id in queue:
                     continue
-                job = self._job(job_id)
-                if job.paths.result_pickle.exists():
-                    returns[job_id] = job.results()[0]
+                path = _answer(self.folders[job_id], job_id)
+                if path.exists():
+                    returns[job_id] = jobs.unpacked(reading.read_json(path))
                 elif job_id in missing:  # twice: its file may appear after it left the queue
-                    reason = f"the job ended without an answer: {job.paths.stderr}"
-                    returns[job_id] = jobs.died(reason)
+                    log = JobPaths(self.folders[job_id], job_id).stderr
+                    returns[job_id] = jobs.died(f"the job ended without an answer: {log}")
                 missing.add(job_id)
                 if job_id in returns:
                     print(jobs.outcome(ids[job_id], returns[job_id]), flush=True)
             if self.config.fail_fast and any(map(jobs.has_failed, returns.values())):
-                for job_id in waiting:
-                    self._job(job_id).cancel()
+                subprocess.run(["scancel", *waiting])
         return [returns[job_id] for job_id in ids]
 
     def queued(self) -> dict[str, str]:
-        """The jobs of earlier commands that wait or run, as folder names by id."""
-        ids: dict[str, str] = {}
-        for path in self._submissions().glob("*.json"):
-            ids |= json.loads(path.read_text(encoding="utf-8"))
-        queue = queued_jobs() if ids else set()
-        return {job_id: name for job_id, name in ids.items() if job_id in queue}
+        """The jobs of earlier commands that wait or run, as folder names by id.
+
+        A file that lists other jobs of this user, which a stranger may have put there, lists none:
+        the script that a job runs is in the folder of its submission.
+        """
+        found: dict[str, str] = {}
+        paths = list(self._submissions().glob(f"*/{JOBS}"))
+        queue = queued_jobs() if paths else {}
+        for path in paths:
+            for job_id, name in reading.read_json(path, MOST_JOBS).items():
+                if path.parent in Path(queue.get(job_id, "")).parents and isinstance(name, str):
+                    found[job_id], self.folders[job_id] = name, path.parent
+        return found
+
+    @functools.cached_property
+    def folders(self) -> dict[str, Path]:
+        """The folder of the submission of each job."""
+        return {}
 
     def _submissions(self) -> Path:
         return Path(self.params["submitit_folder"]).absolute().parent
 
-    def _job(self, job_id: str):
-        import submitit
-
-        return submitit.SlurmJob(folder=self.params["submitit_folder"], job_id=job_id)
+    def _new_folder(self) -> Path:
+        """A folder that nobody else can have put anything into."""
+        self._submissions().mkdir(mode=0o700, parents=True, exist_ok=True)
+        moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_")
+        return Path(tempfile.mkdtemp(prefix=moment, dir=self._submissions()))
 
     def _snapshot(self) -> Path:
         """A copy of the project for these jobs, from which their configs come, too."""
@@ -131,7 +159,8 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         import submitit
 
         params = {key: value for key, value in self.params.items() if value is not None}
-        folder, timeouts = params.pop("submitit_folder"), params.pop("max_num_timeout")
+        timeouts = params.pop("max_num_timeout")
+        del params["submitit_folder"]
         data_dir = os.environ.get("DATA_DIR", str(provenance.PROJECT / "data"))
         environment = {
             "PYTHONPATH": str(project),
@@ -141,18 +170,23 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         exports = [f"export {key}={shlex.quote(value)}" for key, value in environment.items()]
         params["setup"] = [*params.get("setup", ()), *exports]
         shared = config.BaseQueueConf.__dataclass_fields__
-        executor = submitit.AutoExecutor(folder, "slurm", slurm_max_num_timeout=timeouts)
+        executor = submitit.AutoExecutor(self.folder, "slurm", slurm_max_num_timeout=timeouts)
         executor.update_parameters(
             **{key if key in shared else f"slurm_{key}": value for key, value in params.items()}
         )
         return executor
 
 
-def queued_jobs() -> set[str]:
-    """The ids of the user's jobs that wait, run, or are being requeued."""
-    squeue = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+def _answer(folder: Path, job_id: str) -> Path:
+    return folder / f"{job_id}_answer.json"
+
+
+def queued_jobs() -> dict[str, str]:
+    """The scripts that the user's jobs run which wait, run, or are being requeued, by their ids."""
+    squeue = ["squeue", "--me", "--noheader", "--array", "--format=%i %o"]
     while True:
         done = subprocess.run(squeue, capture_output=True, text=True)
         if done.returncode == 0:
-            return set(done.stdout.split())
+            lines = (line.partition(" ") for line in done.stdout.splitlines())
+            return {job_id: script for job_id, _, script in lines}
         time.sleep(10)  # the controller is busy or restarting; it does not forget jobs

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 from hydra._internal.utils import _locate
@@ -13,6 +14,7 @@ from lab.arguments import is_number, needed, parameters_of, takes_any
 from lab.cause import described, place, root
 from lab.errors import ConfigError, explain
 from lab.hints import nearest
+from lab.memory import bounded
 from lab.schedule import Schedule, complete, scheduler_node
 from lab.schema import text_numbers
 
@@ -36,12 +38,8 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     """
     cfg = OmegaConf.merge(cfg, known)
     node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
-    built, kind = make(node, group, *args), KINDS[group]
-    if not isinstance(built, _locate(kind)):
-        raise ConfigError(
-            f"{group} ({node._target_}) gives a {type(built).__name__}, which is not a {kind}: "
-            "name another class by _target_, one that is derived from it."
-        )
+    built = make(node, group, *args)
+    _check_kind(type(built), group, node)  # of what a function returns, too
     return built
 
 
@@ -60,8 +58,11 @@ def make(node: DictConfig, key: str, *args: Any, **arguments: Any) -> Any:
     """Instantiate a node of the config, whose full key is `key`, with more `arguments`; with
     `args`, call the `_partial_` that it gives. Raises ConfigError for whatever that raises."""
     _check_classes(node, key, arguments)
+    if key in KINDS:
+        _check_kind(_locate(node._target_), key, node)
     try:
-        built = instantiate(node, **arguments)
+        with bounded("the model") if key == "model" else nullcontext():
+            built = instantiate(node, **arguments)
         return complete(built, *args) if args else built
     except Exception as error:  # whatever a constructor raises
         raise ConfigError(blame(node, key, error)) from error
@@ -83,6 +84,17 @@ def blame(node: DictConfig, group: str, error: Exception) -> str:
         reason += f" Check its arguments: {said or 'none'}."
     reason += "".join(f" {sentence}" for sentence in text_numbers(node, group))
     return f"{group} ({node.get('_target_')}): {reason}"
+
+
+def _check_kind(found: Any, group: str, node: DictConfig) -> None:
+    """Raises ConfigError for a class that is not of the kind that the group needs: before it is
+    built, since a dataset, for instance, might download files."""
+    kind = KINDS[group]
+    if inspect.isclass(found) and not issubclass(found, _locate(kind)):
+        raise ConfigError(
+            f"{group} ({node._target_}) gives a {found.__name__}, which is not a {kind}: "
+            "name another class by _target_, one that is derived from it."
+        )
 
 
 def _check_classes(node: DictConfig, group: str, given: Collection[str] = ()) -> None:

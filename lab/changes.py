@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from lab import files, provenance
+from lab import files, provenance, reading
+
+MOST = 256 * reading.MOST  # bytes of a diff, which lab.repository bounds
 
 
 def write(folder: Path, before: dict[str, Any], part: int) -> str:
@@ -33,6 +35,6 @@ def are_other(folder: Path, result: dict[str, Any]) -> bool:
 def read(folder: Path, result: dict[str, Any]) -> str | None:
     """The uncommitted changes of the last part of a run; None if they were not recorded."""
     path = folder / file_of(result)
-    if not path.is_file():
+    if not path.exists():
         return None
-    return path.read_bytes().decode(errors="surrogateescape")
+    return reading.read_bytes(path, MOST).decode(errors="surrogateescape")

@@ -2,7 +2,6 @@
 
 import io
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lab import files
+from lab import files, reading
 from lab.errors import Refusal
 
 # The figures of an epoch: the columns of metrics.csv.
@@ -44,8 +43,9 @@ def load(path: Path) -> dict[str, Any]:
     one's own (`own_copy`), after a check of their shapes, before anything is computed with them.
     """
     try:
-        _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with reading.checkpoint(path) as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        reading.check_size(content)
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "
@@ -54,16 +54,6 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint of script.py.")
     return content
-
-
-def _check_archive(path: Path) -> None:
-    """Raises ValueError for anything but a ZIP file whose records are as large as they are in the
-    file: reading it then takes no more memory than the file has bytes."""
-    if not path.is_file():  # a pipe would wait for a writer
-        raise ValueError(f"{path} is no regular file")
-    with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-            raise ValueError(f"{path} is compressed, or its records overlap")
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

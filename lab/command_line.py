@@ -4,13 +4,12 @@ import os
 import re
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, record, schema
+from lab import files, provenance, record, resume, schema
 from lab.errors import ConfigError
 
 RESUMED = "resumed"  # the name of the config of a run that resume=FOLDER names
@@ -157,10 +156,11 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
                 "folder. To continue it elsewhere, copy the folder and resume the copy."
             )
     folder = files.located(folders[0])
-    config, _ = record.read_run(folder, trusted="trust=true" in words)
+    is_trusted = "trust=true" in words
+    config, _ = record.read_run(folder, is_trusted)
     record.check_writable(folder)
-    if all(_key(word) != "data_dir" for word in others):
-        config["data_dir"] = _data_dir(config["data_dir"])
+    if all(_key(word) != "data_dir" for word in others) and not is_trusted:
+        config["data_dir"] = resume.data_dir(config["data_dir"])
     ConfigStore.instance().store(name=RESUMED, node=schema.typed(config))
     ours = [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
     ours += ["hydra/job_logging=practical", "hydra/help=practical"]
@@ -170,16 +170,6 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
 def _groups() -> list[str]:
     defaults = OmegaConf.load(provenance.PROJECT / "config/config.yaml").defaults
     return [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]
-
-
-def _data_dir(recorded: Any) -> Any:
-    """The `data_dir` of a resumed run: DATA_DIR, if the folder that it recorded was moved."""
-    before = files.located(recorded or provenance.PROJECT / "data")
-    now = os.environ.get("DATA_DIR")
-    if before.is_dir() or not now or not os.path.isdir(os.path.expanduser(now)):
-        return recorded
-    print(f"{before}, where this run found its images, does not exist: reading DATA_DIR={now}.")
-    return str(files.located(now))
 
 
 def _literal(word: str, is_sweep: bool) -> str:

@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from lab.errors import Refusal
+from lab.escape import in_spreadsheet
 
 PATIENCE = 2.0 if os.name == "nt" else 0.0  # seconds
 ABANDONED = 3600.0  # seconds without a write, after which no process is still writing a file
@@ -38,7 +39,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def write_csv(path: Path, rows: list[list[Any]]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(map(in_spreadsheet, row) for row in rows)
     write_text(path, text.getvalue())
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab import command_line, provenance, record
 from lab.errors import ConfigError, Refusal, RunFailed, explain
 from lab.log_file import LogFile
+from lab.terminal import Visible, visible
 
 
 def run(
@@ -83,7 +84,7 @@ def _log_file() -> Iterator[None]:
     handlers: list[logging.Handler] = [_Terminal()]
     if filename := OmegaConf.select(settings, "handlers.file.filename"):
         file = LogFile(filename, delay=True, encoding="utf-8", errors="backslashreplace")
-        file.setFormatter(logging.Formatter(settings.formatters.dated.format))
+        file.setFormatter(Visible(settings.formatters.dated.format))
         handlers.append(file)
     names = [path.stem for path in provenance.PROJECT.glob("*.py")] + ["lab", "sweeps"]
     loggers = [logging.getLogger(name) for name in names]
@@ -105,6 +106,6 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         root = logging.getLogger()
         if not root.handlers:
-            print(record.getMessage(), flush=True)
+            print(visible(record.getMessage()), flush=True)
         elif record.levelno >= root.level:
             root.handle(record)

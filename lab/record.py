@@ -1,10 +1,7 @@
 """The run folder, which is the record of a run: how it is locked, read and written."""
 
-import json
-import math
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,40 +14,14 @@ except ImportError:  # Windows
 import filelock
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, trust
-from lab.errors import Refusal
+from lab import files, reading, references, result, trust
+from lab.reading import RunFolderError
 
-
-class RunFolderError(Refusal):
-    """A folder that is not a run folder, or that cannot be used now; the message says why."""
-
-
-def _is_share(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value <= 1
-
-
-def _is_amount(value: object) -> bool:
-    return type(value) in (int, float) and 0 <= value < math.inf
-
-
-def _is_list_of(kind: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
-
-
-def _is_name_of_changes(value: object) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"changes(-\d+)?\.diff", value))
-
-
-# The keys of result.json that other code relies on, with a check of each value.
-STATUSES = ("running", "interrupted", "failed", "finished", "pruned")
-REQUIRED = {"status": lambda value: value in STATUSES, "overrides": _is_list_of(str)}
-OF_A_FINISHED_RUN = {
-    "epochs": lambda value: type(value) is int and value >= 1,
-    "val_accuracy": _is_share,
-    "test_accuracy": _is_share,
-    "seconds": _is_amount,
-}
-OPTIONAL = OF_A_FINISHED_RUN | {"earlier": _is_list_of(dict), "changes": _is_name_of_changes}
+# The files of a run folder that a run writes.
+FILES = (
+    *("config.yaml", "result.json", "metrics.csv", "changes.diff", "script.log", ".lock"),
+    *("best.pt", "last.pt"),
+)
 
 
 def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,34 +32,24 @@ def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[
     """
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder: give the path of a run folder.")
+    check_entries(folder)
     for name in ("config.yaml", "result.json"):
-        if not (folder / name).is_file():
+        if not (folder / name).exists():
             raise RunFolderError(f"{folder} is not a run folder: it has no {name}.")
-    check_no_links(folder)
     config = read_config(folder)
     trust.check_foreign(config, folder / "config.yaml", trusted)
     return config, read_result(folder)
 
 
-def check_no_links(folder: Path) -> None:
-    """Raises RunFolderError for a link in the folder, through which files could be written."""
-    for path in folder.iterdir():
-        if path.is_symlink():
-            raise RunFolderError(
-                f"{path} is a link, which could lead out of the folder: remove it."
-            )
+def check_entries(folder: Path) -> None:
+    """Raises RunFolderError for a link, a pipe or a device in a run folder, and where one of its
+    files is a folder: files could be written elsewhere, or be waited for."""
+    reading.check_entries(folder, files=FILES, folders=(".hydra",))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.yaml` as data: nothing in it has been checked. Raises RunFolderError."""
-    path = folder / "config.yaml"
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # whatever a damaged or hostile file provokes
-        raise RunFolderError(f"{path} is damaged: it cannot be read as YAML.") from error
-    if not isinstance(config, dict):
-        raise RunFolderError(f"{path} is damaged: it holds no keys.")
-    return trust.with_current_names(config)
+    return trust.with_current_names(reading.read_yaml(folder / "config.yaml"))
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -97,27 +58,16 @@ def read_result(folder: Path) -> dict[str, Any]:
     Raises RunFolderError, naming the file and the key, for a value that no run can have.
     """
     path = folder / "result.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
-    result = read_json(path)
-    must = REQUIRED | (OF_A_FINISHED_RUN if result.get("status") == "finished" else {})
-    for key, is_valid in (OPTIONAL | must).items():
-        if key in must and key not in result:
-            raise RunFolderError(f"{path} is damaged: {key} is missing.")
-        if key in result and not is_valid(result[key]):
-            raise RunFolderError(f"{path} is damaged: {key}={result[key]!r:.60} cannot be.")
-    return result
+    content = reading.read_json(path)
+    result.check(content, path)
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty if the file does not exist. Raises RunFolderError for anything else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (ValueError, RecursionError) as error:  # whatever a damaged or hostile file provokes
-        raise RunFolderError(f"{path} is damaged: it cannot be read as JSON.") from error
-    if not isinstance(content, dict):
-        raise RunFolderError(f"{path} is damaged: it holds no keys.")
-    return content
+    return reading.read_json(path) if os.path.lexists(path) else {}
 
 
 def check_writable(folder: Path) -> None:
@@ -135,19 +85,24 @@ def status(folder: Path) -> str:
 
     A run that was killed still says "running" in its file; its status is interrupted.
     """
-    try:
-        written = read_result(folder).get("status", "new")
-    except RunFolderError:
-        return "damaged"
+    return result_and_status(folder)["status"]
+
+
+def _status(folder: Path, written: str) -> str:
     if written != "running":
         return written
     return "running" if is_locked(folder) else "interrupted"
 
 
 def result_and_status(folder: Path) -> dict[str, Any]:
-    """`result.json` with the status of the run now; the status alone for a damaged folder."""
-    now = {"status": status(folder)}
-    return now if now["status"] == "damaged" else read_result(folder) | now
+    """`result.json` with the status of the run now; that and the reason for a damaged folder."""
+    try:
+        if folder.is_dir():
+            check_entries(folder)
+        found = read_result(folder)
+        return found | {"status": _status(folder, found.get("status", "new"))}
+    except RunFolderError as error:
+        return {"status": "damaged", "reason": str(error)}
 
 
 @contextmanager
@@ -214,7 +169,7 @@ def without_resolvers(raw: Any, resolved: Any) -> Any:
         return {key: without_resolvers(value, resolved[key]) for key, value in raw.items()}
     if isinstance(raw, list):
         return [without_resolvers(*pair) for pair in zip(raw, resolved, strict=True)]
-    if isinstance(raw, str) and trust.RESOLVER.search(raw):
+    if isinstance(raw, str) and references.calls_resolver(raw):
         return resolved.replace("${", r"\${") if isinstance(resolved, str) else resolved
     return raw
 

@@ -1,17 +1,56 @@
 """What may differ between the parts of a run, what is refused, and what is reported."""
 
 import csv
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lab import record, schema
+from lab import files, provenance, reading, record, schema
+from lab.escape import one_line
 
 # With other values of these, images of one part of the split would move to another.
 FIXED = ("seed", "val_size", "limit", "dataset")
 # What makes a resumed run differ in its last bits from one that was never interrupted.
 COMPARED = ("commit", "device_name", "precision", "threads")
+MOST_METRICS = 64 * reading.MOST  # bytes of metrics.csv, enough for half a million epochs
+
+
+def data_dir(recorded: Any) -> str | None:
+    """The `data_dir` of a run that is resumed without one: that of a new run. The folder that the
+    run has `recorded` is none of a stranger's to choose: files would be written to it.
+
+    Raises RunFolderError, naming the override that is missing, if the run has read a folder that
+    exists and that nobody has chosen now.
+    """
+    default = str(provenance.PROJECT / "data")
+    chosen = os.environ.get("DATA_DIR")
+    before, now = (files.located(str(name or default)) for name in (recorded, chosen))
+    if before == now:
+        return chosen
+    was, says = one_line(before), f"DATA_DIR={chosen}" if chosen else now
+    if not before.is_dir():
+        print(f"{was}, where this run found its images, does not exist: reading {says}.")
+    elif chosen:
+        print(f"This run found its images in {was}: now reading {says}.")
+    else:
+        raise record.RunFolderError(
+            f"This run found its images in {was}, and a run folder does not choose what is read: "
+            f"add {shlex.quote(f'data_dir={was}')}, or set DATA_DIR."
+        )
+    return chosen
+
+
+def command(folder: Path, cfg: DictConfig) -> str:
+    """The command that resumes the run of `cfg` in `folder`."""
+    words = ["python", "script.py", f"resume={folder}"]
+    default = provenance.PROJECT / "data"
+    read, found = (name or default for name in (cfg.data_dir, os.environ.get("DATA_DIR")))
+    if files.located(read) != files.located(found):
+        words.append(f"data_dir={files.located(read)}")
+    return shlex.join(words)
 
 
 def check_config(folder: Path, cfg: DictConfig, by_resume: bool) -> None:
@@ -50,13 +89,22 @@ def check_has_checkpoint(folder: Path) -> None:
 
     The last of them does not count: a run may be killed between its row and its checkpoint.
     """
-    if (folder / "last.pt").exists() or not (folder / "metrics.csv").exists():
+    path = folder / "metrics.csv"
+    if (folder / "last.pt").exists() or not path.exists():
         return
-    with (folder / "metrics.csv").open(encoding="utf-8") as file:
-        seconds = [float(row.get("seconds") or 0) for row in csv.DictReader(file)]
-    recorded = record.read_config(folder)["checkpoint"]
-    done = len(seconds) - 1 if recorded["unit"] == "epochs" else sum(seconds[:-1])
-    if done >= recorded["every"]:
+    try:
+        rows = csv.DictReader(reading.read_text(path, MOST_METRICS).splitlines())
+        seconds = [float(row.get("seconds") or 0) for row in rows]
+    except (ValueError, csv.Error) as error:
+        if isinstance(error, record.RunFolderError):
+            raise
+        raise record.RunFolderError(
+            f"{path} is damaged ({one_line(error)}), and there is no last.pt to resume from: "
+            "restore the files, or delete the folder to start again."
+        ) from error
+    recorded = schema.typed(record.read_config(folder)).checkpoint
+    done = len(seconds) - 1 if recorded.unit == "epochs" else sum(seconds[:-1])
+    if done >= recorded.every:
         raise record.RunFolderError(
             f"{folder} has {len(seconds)} epochs in metrics.csv but no last.pt to resume from: "
             "restore the file, or delete the folder to start again."

@@ -1,7 +1,6 @@
 """A run from its start to its end: which folder it has, what is recorded, how it ended."""
 
 import logging
-import shlex
 import sys
 import time
 import traceback
@@ -77,8 +76,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
         except BaseException:  # a signal
             run.end("interrupted")
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweeper resumes its own jobs
-                command = f"python script.py resume={shlex.quote(str(folder))}"
-                print(f"Resume with: {command}", flush=True)
+                print(f"Resume with: {resume.command(folder, cfg)}", flush=True)
             raise
         else:
             run.end("finished")
@@ -108,7 +106,7 @@ class Run:
         if not (self.folder / "config.yaml").exists():
             return {}
         schema.check(self.cfg)
-        record.check_no_links(self.folder)
+        record.check_entries(self.folder)
         by_resume = HydraConfig.get().job.config_name == command_line.RESUMED
         resume.check_config(self.folder, self.cfg, by_resume)
         return record.read_result(self.folder)

@@ -22,6 +22,7 @@ ADDED = {"dataset.repeats": 1}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
+MAX_VALUES = 2**24  # of an image, 4096 × 4096 in grey: a model is tried on two of them
 MAX_COUNT = 2**31 - 1  # of images or pixels; torch counts in 64 bits
 COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -147,6 +148,9 @@ def _require_numbers(cfg: DictConfig) -> None:
     facts, shrink = cfg.dataset, cfg.shrink
     for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size", "repeats"):
         _require(cfg, f"dataset.{key}", 1 <= facts[key] <= MAX_COUNT, COUNT)
+    few = facts.in_channels * facts.image_size**2 <= MAX_VALUES
+    allowed = f"so small that an image has at most {MAX_VALUES} values, in all channels"
+    _require(cfg, "dataset.image_size", few, allowed)
     valid = 0 <= 2 * facts.margin < facts.image_size
     _require(cfg, "dataset.margin", valid, "0 or more pixels, less than half of image_size")
     allowed = f"a whole number of at least 1 and at most {MAX_EPOCHS}, which no run reaches"

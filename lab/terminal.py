@@ -10,16 +10,44 @@ import io
 import logging
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO
+
+# Beside control characters: what changes the direction of text, breaks lines, or is half of one.
+HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def visible(text: object, keep: str = "\n\t") -> str:
+    r"""The text with control characters as escape sequences, like \x1b, except those in `keep`."""
+    text = str(text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char if char in keep or unicodedata.category(char) not in HIDDEN else _code(char)
+        for char in text
+    )
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape", errors="surrogatepass").decode()
+
+
+class Visible(logging.Formatter):
+    """Formats the messages of a log file, which may be watched in a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @contextmanager
 def unbreakable_output() -> Iterator[None]:
     """Within the context, writing to sys.stdout, sys.stderr and log files raises nothing.
 
-    A character that the encoding does not have is written as its escape sequence. Once a stream
+    A character that the encoding does not have, or that controls a terminal, is written as its
+    escape sequence: names and reasons may come from somebody else's run folder. Once a stream
     cannot be written to, the rest of it is discarded, also that of child processes.
     """
     _open_closed_streams()
@@ -114,6 +142,13 @@ class _Stream(io.TextIOWrapper):
         super().__init__(
             io.BufferedWriter(descriptor), encoding, errors="backslashreplace", line_buffering=True
         )
+
+    def write(self, text: str) -> int:
+        """Only a library, like a progress bar, may control the terminal."""
+        parts = Path(sys._getframe(1).f_code.co_filename).parts
+        is_library = "site-packages" in parts or "dist-packages" in parts
+        super().write(text if is_library else visible(text))
+        return len(text)
 
     def end(self) -> None:
         """Discard what is written from now on: log handlers outlive the context, and later the

@@ -2,70 +2,115 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import MISSING
 
-from lab import provenance
+from lab import provenance, reading, references, schema
 from lab.errors import ConfigError
-from lab.schema import Config
+from lab.escape import one_line
 
-# Classes, never functions of a module.
-ALLOWED_TARGETS = re.compile(
-    r"(models|sources|torch\.optim|torch\.optim\.lr_scheduler|torchvision\.datasets)\.[A-Z]\w*"
-)
+# The groups that name a class, and what each may name beside the classes of modules next to
+# script.py and what config/ names there. Classes, never functions of a module. Of torchvision's
+# datasets, those that read and check their files: others unpickle them, or open any path.
+DATASETS = "MNIST|FashionMNIST|KMNIST|EMNIST|QMNIST|USPS|CIFAR10|CIFAR100"
+ALLOWED_TARGETS = {
+    "model": re.compile(r"models\.[A-Z]\w*"),
+    "optimizer": re.compile(r"torch\.optim\.[A-Z]\w*"),
+    "scheduler": re.compile(r"torch\.optim\.lr_scheduler\.[A-Z]\w*"),
+    "dataset.source": re.compile(rf"sources\.[A-Z]\w*|torchvision\.datasets\.({DATASETS})"),
+}
 # Folders beside script.py whose classes are not part of an experiment.
 NO_EXPERIMENT = ("lab", "sweeps", "hydra_plugins", "config", "tests", "benchmarks", "docs", "env")
-TARGET = re.compile(r"^\s*_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
-RESOLVER = re.compile(r"(?<!\\)\$\{[^}]*:")  # a reference to another key has no colon
+PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)")
+# Names and labels, which are no paths; the path `data_dir` of a run folder is never read.
+NO_PATHS = ("name", "data_dir", "dataset.classes[]")
+ABSOLUTE = re.compile(r"[/~]|[A-Za-z]:[/\\]|\\\\")  # also on Windows: C:\ and \\server
 # Classes that were moved, by the name that older run folders have.
 NEW_NAMES = {"datasets.Digits": "sources.Digits"}
+LONGEST_TEXT = 5000  # characters of any value
 
 
 def check_foreign(config: dict[str, Any], source: Path, trusted: bool = False) -> None:
     """Raises ConfigError for a config, read from `source`, that could do more than describe a run:
-    name another class, call a resolver, or lead out of a folder.
+    name another class, call a resolver, choose a path, or grow beyond any memory.
 
     With `trusted`, only the keys are checked: the folder is the user's own.
     """
-    known = {field.name for field in fields(Config)}
+    known = {field.name for field in fields(schema.Config)}
     if unknown := sorted(map(str, config.keys() - known)):
-        raise ConfigError(f"{source} is not the config of a run: {unknown[0]} is not a key of one.")
-    needed = {field.name for field in fields(Config) if field.default == MISSING}
+        name = one_line(unknown[0])
+        raise ConfigError(f"{source} is not the config of a run: {name} is not a key of one.")
+    needed = {field.name for field in fields(schema.Config) if field.default == MISSING}
     if missing := sorted(needed - config.keys()):
         raise ConfigError(f"{source} is not the config of a run: {missing[0]} is missing.")
-    nodes: list[Any] = [] if trusted else [config]
-    while nodes:
-        node = nodes.pop()
-        if isinstance(node, dict):
-            target = node.get("_target_")
-            if target is not None and not is_allowed(str(target)):
-                raise ConfigError(
-                    f"{source} names _target_={target}, which a run folder must not: it is neither "
-                    "a class of a module beside script.py nor named in config/. If you wrote the "
-                    "folder yourself, add trust=true."
-                )
-            nodes += node.values()
-        elif isinstance(node, list):
-            nodes += node
-        elif isinstance(node, str) and (RESOLVER.search(node) or ".." in Path(node).parts):
+    if trusted:
+        return
+    for key, value in leaves_of(config):
+        said = one_line(value)
+        if key.endswith("_target_") and not is_allowed(key.removesuffix("._target_"), value):
             raise ConfigError(
-                f"{source} says {node!r}, which a run folder must not. If you wrote the folder "
+                f"{source} names _target_={said} in {key.rpartition('.')[0]}, which a run folder "
+                "must not: it is neither a class that belongs there, of a module beside script.py "
+                "for instance, nor named there by a file in config/. If you wrote the folder "
                 "yourself, add trust=true."
             )
+        if isinstance(value, str) and (what := _forbidden(key, value)):
+            raise ConfigError(
+                f"{source} says {key}={said!r:.200}, {what}, which a run folder must not. If you "
+                "wrote the folder yourself, add trust=true."
+            )
+    references.check(config, source)
 
 
-def is_allowed(target: str) -> bool:
-    """Whether a run folder may name `target`: one of this project's and torch's classes, a class of
-    a module beside script.py, or what a YAML file in config/ names."""
-    if ALLOWED_TARGETS.fullmatch(target):
-        return True
+def leaves_of(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a config by their keys in full, those of a list by `key[]`."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from leaves_of(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list) and not key.endswith("_target_"):
+        for value in node:
+            yield from leaves_of(value, f"{key}[]")
+    else:
+        yield key, node
+
+
+def is_allowed(key: str, target: Any) -> bool:
+    """Whether a run folder may name `target` as the class of `key`: one of this project's and
+    torch's classes of that kind, a class of a module beside script.py, or what a YAML file in
+    config/ names there. An argument is no class, except where such a file has one."""
+    if not isinstance(target, str):
+        return False
     module, _, name = target.rpartition(".")
     if module.partition(".")[0] in NO_EXPERIMENT:
         return False
-    return defines_class(module, name) or target in named_in_config()
+    if key in ALLOWED_TARGETS and (
+        ALLOWED_TARGETS[key].fullmatch(target) or defines_class(module, name)
+    ):
+        return True
+    return (key, target) in named_in_config()
+
+
+def _forbidden(key: str, text: str) -> str | None:
+    """What a text of a config does that one from a stranger must not; None if nothing."""
+    if len(text) > (references.LONGEST if "${" in text else LONGEST_TEXT):
+        return "a text that is too long"
+    if references.calls_resolver(text):
+        return "which calls a resolver"
+    if key in ("name", "data_dir") and ".." in Path(text).parts:
+        return "a path that leads upwards"
+    if key not in NO_PATHS and is_path(text):
+        return "a path: those are for you to choose"
+    return None
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path that leads anywhere but into a given folder."""
+    return ".." in re.split(r"[/\\]", text) or bool(ABSOLUTE.match(text))
 
 
 def defines_class(module: str, name: str) -> bool:
@@ -94,13 +139,29 @@ def defines_class(module: str, name: str) -> bool:
     return False
 
 
-def named_in_config() -> set[str]:
-    """The targets in the YAML files of config/, except those of Hydra's own groups."""
+def named_in_config() -> set[tuple[str, str]]:
+    """The targets in the YAML files of config/ with their keys in full, as `leaves_of` writes them,
+    except those of Hydra's own groups."""
     folder = provenance.PROJECT / "config"
-    paths = [
-        path for path in folder.rglob("*.yaml") if "hydra" not in path.relative_to(folder).parts
-    ]
-    return {name for path in paths for name in TARGET.findall(path.read_text(encoding="utf-8"))}
+    found: set[tuple[str, str]] = set()
+    for path in folder.rglob("*.yaml"):
+        group = path.relative_to(folder).parent
+        if "hydra" in group.parts:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = yaml.load(text, reading.Loader)
+        except (OSError, ValueError, yaml.YAMLError):  # no config that could have been trained
+            continue
+        header = PACKAGE.match(text)
+        place = header[1] if header else ".".join(group.parts)
+        place = "" if place == "_global_" else place
+        found |= {
+            (key.removesuffix("._target_"), value)
+            for key, value in leaves_of(content, place)
+            if key.endswith("._target_") and isinstance(value, str)
+        }
+    return found
 
 
 def with_current_names(node: Any) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import files
+from lab.escape import one_line
 from sweeps.table import formatted
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     if len(rows) > MOST_DRAWN:
         label = f"the {MOST_DRAWN} best of {len(rows)} on validation: {label}"
         rows = heapq.nlargest(MOST_DRAWN, rows, key=lambda row: row["val_accuracy"][0])
-    labels = [", ".join(map(formatted, row["setting"])) or "all runs" for row in rows]
+    labels = [one_line(", ".join(map(formatted, row["setting"]))) or "all runs" for row in rows]
     means = [100 * row["test_accuracy"][0] for row in rows]
     stds = [100 * (row["test_accuracy"][1] or 0) for row in rows]
     figure = Figure(figsize=(7, 1 + 0.35 * len(rows)), layout="constrained")
@@ -29,7 +30,7 @@ def draw(path: Path, rows: list[dict[str, Any]]) -> None:
     colors = ["C1" if row["best"] else "C0" for row in rows]
     axes.errorbar(means, range(len(rows)), xerr=stds, fmt="none", ecolor="0.6", capsize=3)
     axes.scatter(means, range(len(rows)), c=colors, zorder=3)
-    axes.set_yticks(range(len(rows)), labels)
+    axes.set_yticks(range(len(rows)), labels, parse_math=False)  # a $ in a name is no formula
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.grid(axis="x", alpha=0.3)

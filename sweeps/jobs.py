@@ -1,19 +1,31 @@
 """The jobs of a sweep: their folders' names, their state before it starts, how each one ended."""
 
+import hashlib
+import os
 import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from lab import changes, command_line, provenance, record
+from lab import changes, command_line, provenance, reading, record
 from lab.cause import described
-from lab.errors import ConfigError, RunFailed, explain
+from lab.errors import ConfigError, Refusal, RunFailed, explain
+from lab.escape import one_line
+
+# What a sweep writes into its folder, beside the folders of its jobs.
+FILES = (
+    *("multirun.yaml", "results.csv", "results.md", "results.png", ".lock"),
+    *("search.json", "search.journal", "search.journal.lock", "search.ax.json"),
+    *("trials.csv", "trials.md", "optimization_results.yaml"),
+)
+FOLDERS = (".printed", ".submitit", ".code")
 
 
 def check_name(name: str, overrides: Collection[Override]) -> None:
@@ -27,6 +39,40 @@ def check_name(name: str, overrides: Collection[Override]) -> None:
         raise ConfigError(
             f"name={name} is not allowed: it must name a folder below runs/, like name=mine."
         )
+
+
+def enter(folder: Path, of_jobs: Iterable[Path]) -> None:
+    """Make the folder of a sweep, or check the one that is there and those `of_jobs` in it, which
+    may come from a stranger: jobs will write to them.
+
+    Raises Refusal for a folder of another user, who could change it meanwhile, and for what could
+    lead out of it or be waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_owner(folder)
+    reading.check_entries(folder, files=FILES, folders=FOLDERS)
+    for path in filter(os.path.lexists, of_jobs):
+        if not path.is_dir():
+            raise Refusal(f"{path} is a file, but must be the folder of a job: remove it.")
+        _check_owner(path)
+        record.check_entries(path)
+
+
+def _check_owner(folder: Path) -> None:
+    owner = folder.stat().st_uid
+    if hasattr(os, "geteuid") and owner != os.geteuid():
+        raise Refusal(
+            f"{folder} belongs to another user ({_user(owner)}), who could change what the jobs "
+            "do: give the sweep another name, or enter a copy of the folder."
+        )
+
+
+def _user(number: int) -> str:
+    import pwd  # not on Windows
+
+    with suppress(KeyError):  # of another machine, for instance
+        return pwd.getpwuid(number).pw_name
+    return f"number {number}"
 
 
 @contextmanager
@@ -74,10 +120,7 @@ def announce(status: dict[Path, str]) -> None:
     count = Counter(status.values())
     parts = [f"{count[state]} {word}" for state, word in words.items() if count[state]]
     print(f"{len(status)} job{'s' * (len(status) != 1)}: {', '.join(parts)}")
-    now = (
-        provenance.collect()["commit"],
-        provenance.uncommitted_changes().encode(errors="surrogateescape"),
-    )
+    now = provenance.collect()["commit"], _digest(provenance.uncommitted_changes())
     began = [folder for folder, state in status.items() if state in ("finished", "interrupted")]
     others = Counter(_code_name(code) for folder in began if (code := _code_of(folder)) != now)
     if others:
@@ -88,16 +131,20 @@ def announce(status: dict[Path, str]) -> None:
         )
 
 
-def _code_of(folder: Path) -> tuple[str | None, bytes]:
-    """The commit that a run was on, and the uncommitted changes."""
+def _code_of(folder: Path) -> tuple[str | None, str]:
+    """The commit that a run was on, and the digest of its uncommitted changes, if any."""
     result = record.read_result(folder)
-    text = changes.read(folder, result) or ""
-    return result.get("commit"), text.encode(errors="surrogateescape")
+    return result.get("commit"), _digest(changes.read(folder, result) or "")
 
 
-def _code_name(code: tuple[str | None, bytes]) -> str:
+def _digest(diff: str) -> str:
+    return hashlib.sha256(diff.encode(errors="surrogateescape")).hexdigest() if diff else ""
+
+
+def _code_name(code: tuple[str | None, str]) -> str:
     commit, diff = code
-    return f"{(commit or 'no commit')[:9]}{' with uncommitted changes' if diff else ''}"
+    name = one_line(commit or "no commit")[:9]
+    return f"{name}{' with uncommitted changes' if diff else ''}"
 
 
 def wait_for(folders: Sequence[Path]) -> None:
@@ -125,10 +172,40 @@ def outcome(name: str, answer: JobReturn) -> str:
     if isinstance(returned, RunFailed):
         return f"{name} failed: {returned}"
     if has_failed(answer):  # before the run could record its reason
-        return f"{name} failed: {explain(returned) or described(returned)}."
+        return f"{name} failed: {_reason(answer)}"
     if isinstance(returned, float):
         return f"{name} finished: {returned:.2%} on validation"
     return f"{name} finished: {returned}"  # another function than script.py's, in a search
+
+
+def _reason(answer: JobReturn) -> str:
+    error = answer._return_value
+    return str(error) if isinstance(error, RunFailed) else f"{explain(error) or described(error)}."
+
+
+def packed(answer: JobReturn) -> dict[str, Any]:
+    """The answer of a job as JSON has it, in which nothing runs when it is read."""
+    if has_failed(answer):
+        return {"failed": _reason(answer)}
+    return {"returned": _plain(answer._return_value)}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Sequence):
+        return list(map(_plain, value))
+    try:
+        return float(value)  # a tensor, or a number of NumPy
+    except (TypeError, ValueError):
+        return str(value)
+
+
+def unpacked(content: dict[str, Any]) -> JobReturn:
+    """The answer that `packed` made JSON of."""
+    if "failed" in content:
+        return died(str(content["failed"]))
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=content.get("returned"))
 
 
 def died(reason: str) -> JobReturn:

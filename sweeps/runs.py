@@ -1,20 +1,20 @@
 """Run folders as rows: what was run, which settings tell the runs apart, means over seeds."""
 
 import json
+import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lab import record, trust
+from lab import record
 from lab.errors import Refusal
 from lab.schema import NOT_THE_EXPERIMENT, flat
 from sweeps.table import sort_key
 
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
 GROUPS = ("model", "dataset", "optimizer")  # whose chosen options `result.json` records
+DEEPEST = 16  # levels of folders below the one that is given: runs/NAME/JOB has two
 # Runs that differ in the seed alone are averaged; what a recipe sets is in the config.
 NO_SETTINGS = ("seed", "sweep", *NOT_THE_EXPERIMENT)
 
@@ -28,36 +28,61 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """
     paths: dict[Path, Path] = {}  # a folder that is given twice counts once
     for folder in folders:
-        below = sorted(path.parent for path in folder.glob("**/result.json"))
+        below = sorted(found_below(folder))
         if not below:
             raise Refusal(f"{folder} holds no run: give a folder with run folders below it.")
         paths |= {path.resolve(): path for path in below}
     runs, known = [], {}
     for path in paths.values():
-        run = record.result_and_status(path)
-        config = read_config(path / "config.yaml")
+        run, config = _read_one(path)
         pairs = (override.lstrip("+~").partition("=") for override in run.get("overrides", ()))
         asked = only_settings({key: value for key, _, value in pairs})
         own = {"asked": asked, "config": config}
         identity = config or asked
-        settings = known.setdefault(json.dumps(identity, sort_keys=True, default=str), own)
+        settings = known.setdefault(json.dumps(identity, sort_keys=True), own)
         runs.append(run | {"folder": path} | settings)
     return runs
 
 
-def read_config(path: Path) -> dict[str, str]:
+def found_below(folder: Path) -> Iterator[Path]:
+    """The run folders in a folder, DEEPEST levels down, and what cannot be searched. Links are not
+    followed: they may lead in circles."""
+    left = [(folder, 0)]
+    while left:
+        path, depth = left.pop()
+        try:
+            with os.scandir(path) as entries:
+                names = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+        except OSError:
+            if depth:  # the first is not there: then it holds no run
+                yield path
+            continue
+        if "result.json" in names or (depth == DEEPEST and any(names.values())):
+            yield path
+        if depth < DEEPEST:
+            left += [(path / name, depth + 1) for name, is_folder in names.items() if is_folder]
+
+
+def _read_one(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """`result.json` of a run with its status now, and the values of its config. A folder that
+    cannot be read has the status damaged, and the reason."""
+    try:
+        if not os.path.lexists(folder / "result.json"):
+            raise Refusal(f"it cannot be searched, or has more than {DEEPEST} levels below it")
+        run = record.result_and_status(folder)
+        return run, read_config(folder) if run["status"] != "damaged" else {}
+    except Refusal as error:
+        return {"status": "damaged", "reason": str(error)}, {}
+
+
+def read_config(folder: Path) -> dict[str, str]:
     """The values of a run's config by their full keys; empty if there is none.
 
-    References are kept: configs that say the same are the same.
+    References are kept: configs that say the same are the same. Raises RunFolderError.
     """
-    try:
-        content = (
-            yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) if path.exists() else {}
-        )
-    except (ValueError, yaml.YAMLError):
-        content = {}
-    content = trust.with_current_names(content)
-    return only_settings(flat(content)) if isinstance(content, dict) else {}
+    if not os.path.lexists(folder / "config.yaml"):
+        return {}
+    return only_settings(flat(record.read_config(folder)))
 
 
 def only_settings(values: dict[str, str]) -> dict[str, str]:

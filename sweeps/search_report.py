@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from lab import files, record
+from lab.escape import in_markdown, one_line
 from sweeps import search_figures
 from sweeps.space import Space, overrides
 from sweeps.table import formatted, markdown
@@ -23,8 +24,9 @@ def write(
     names, directions = list(settings.objectives), list(settings.directions)
     best = best_of(trials, directions)
     head, *rows = table(folder, names, best, ranked(trials, directions))
-    text = "\n".join(markdown(head, [list(map(formatted, row)) for row in rows]))
-    files.write_text(folder / "trials.md", text + "\n")
+    cells = [list(map(formatted, row)) for row in rows]
+    text, marked_up = ("\n".join(markdown(head, cells, to)) for to in (one_line, in_markdown))
+    files.write_text(folder / "trials.md", marked_up + "\n")
     files.write_csv(folder / "trials.csv", [head, *rows])
     if not best:
         print(text)

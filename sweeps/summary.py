@@ -1,10 +1,11 @@
 """Many runs summarised: a table, a CSV file and a figure, made from run folders alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import files, record
+from lab.escape import in_markdown, one_line
 from sweeps import figure, runs
 from sweeps.table import formatted, markdown, short, spread
 
@@ -18,11 +19,14 @@ def summarise(folders: Sequence[Path]) -> None:
     found = runs.read(folders)
     varied = runs.what_varied(found)
     rows = runs.grouped(found, varied)
-    text = "\n".join([*table(rows, varied), *unfinished(found)])
+    text, marked_up = (
+        "\n".join([*table(rows, varied, escape), *unfinished(found, escape)])
+        for escape in (one_line, in_markdown)
+    )
     names = ["results.csv", "results.md"]
     try:
         files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
-        files.write_text(folders[0] / "results.md", text + "\n")
+        files.write_text(folders[0] / "results.md", marked_up + "\n")
         if rows:
             figure.draw(folders[0] / "results.png", rows)
             names.append("results.png")
@@ -31,7 +35,7 @@ def summarise(folders: Sequence[Path]) -> None:
     print(f"\nWritten to {record.shown(folders[0].absolute())}: {', '.join(names)}")
 
 
-def table(rows: list[dict[str, Any]], varied: list[str]) -> list[str]:
+def table(rows: list[dict[str, Any]], varied: list[str], escape: Callable[[str], str]) -> list[str]:
     """The lines of the table, a row per setting."""
     head = [*short(varied), "runs", "val accuracy %", "test accuracy %", "seconds", ""]
     cells = [
@@ -45,14 +49,14 @@ def table(rows: list[dict[str, Any]], varied: list[str]) -> list[str]:
         ]
         for row in rows
     ]
-    return markdown(head, cells)
+    return markdown(head, cells, escape)
 
 
-def unfinished(found: list[dict[str, Any]]) -> list[str]:
+def unfinished(found: list[dict[str, Any]], escape: Callable[[str], str]) -> list[str]:
     """A line per run that is not finished, with the reason if it failed."""
     others = [run for run in found if run["status"] != "finished"]
     parts = [(run["status"], str(run["folder"]), run.get("reason")) for run in others]
-    lines = [f"- {': '.join(filter(None, words))}" for words in parts]
+    lines = [f"- {': '.join(map(escape, filter(None, words)))}" for words in parts]
     return ["", *lines] if lines else []
 
 

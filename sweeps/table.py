@@ -1,12 +1,20 @@
 """Tables for the terminal and for Markdown: how names, values and means are written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from lab.escape import one_line
 
-def markdown(head: list[str], cells: list[list[str]]) -> list[str]:
-    """The lines of a Markdown table, aligned so that it is readable in a terminal, too."""
+
+def markdown(
+    head: list[str], cells: list[list[str]], escape: Callable[[str], str] = one_line
+) -> list[str]:
+    """The lines of a Markdown table, aligned so that it is readable in a terminal, too.
+
+    `escape` is applied to each cell: `in_markdown` for a file, in which markup would be rendered.
+    """
+    head, *cells = [list(map(escape, line)) for line in (head, *cells)]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     lines = [head, ["-" * width for width in widths], *cells]
     return [
@@ -25,7 +33,7 @@ def short(keys: Sequence[str]) -> list[str]:
 
 def number(value: Any) -> float | None:
     """The number that a value, perhaps a string of a config, stands for; None for anything else."""
-    with suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError, OverflowError):
         return None if isinstance(value, bool) else float(value)
     return None
 

@@ -73,11 +73,14 @@ def project(tmp_path, monkeypatch) -> Path:
     ("target", "allowed"),
     [
         ("models.MLP", True),
-        ("torch.optim.SGD", True),
         ("nets.Net", True),
         ("nets.Imported", True),
         ("package.Inner", True),
         ("package.inner.Renamed", True),
+        ("torch.optim.SGD", False),  # no model
+        ("torchvision.datasets.MNIST", False),
+        (["models.MLP"], False),
+        (5, False),
         ("nets.make", False),  # a function
         ("nets.PathLike", False),  # imported, but not from a module beside script.py
         ("nets.torch.save", False),
@@ -93,15 +96,47 @@ def project(tmp_path, monkeypatch) -> Path:
     ],
 )
 def test_a_run_folder_may_name_the_classes_of_the_experiment(project, target, allowed):
-    assert trust.is_allowed(target) is allowed
+    assert trust.is_allowed("model", target) is allowed
+
+
+@pytest.mark.parametrize(
+    ("key", "target", "allowed"),
+    [
+        ("optimizer", "torch.optim.SGD", True),
+        ("scheduler", "torch.optim.lr_scheduler.StepLR", True),
+        ("dataset.source", "sources.Digits", True),
+        ("dataset.source", "torchvision.datasets.CIFAR10", True),
+        ("dataset.source", "torchvision.datasets.LSUNClass", False),  # unpickles a file
+        ("dataset.source", "torchvision.datasets.ImageFolder", False),  # opens any path
+        ("dataset.source", "models.MLP", False),
+        ("optimizer", "torch.optim.lr_scheduler.StepLR", False),
+        ("model.in_channels", "models.MLP", False),  # an argument is no class
+        ("model.in_channels", "nets.Net", False),
+        ("model.layers[]", "torchvision.datasets.MNIST", False),
+        ("", "models.MLP", False),
+        ("augmentation", "models.MLP", False),
+        # config/scheduler/warmup_cosine.yaml has schedulers as arguments:
+        ("scheduler.schedulers[]", "torch.optim.lr_scheduler.LinearLR", True),
+        ("scheduler.schedulers[]", "torch.optim.lr_scheduler.StepLR", False),
+        ("model.schedulers[]", "torch.optim.lr_scheduler.LinearLR", False),
+    ],
+)
+def test_a_class_is_allowed_only_where_it_belongs(project, key, target, allowed):
+    assert trust.is_allowed(key, target) is allowed
 
 
 def test_a_run_folder_may_name_what_the_projects_own_config_names(project):
     (project / "config/model/resnet.yaml").write_text("_target_: torchvision.models.resnet18\n")
     (project / "config/hydra/launcher/own.yaml").write_text("_target_: os.system\n")
-    assert trust.is_allowed("torchvision.models.resnet18")
-    assert not trust.is_allowed("os.system")
-    assert not trust.is_allowed("lab.callbacks.CleanGit")  # named, but not for experiments
+    nested = "# @package _global_\nmodel:\n  _target_: nets.Net\n  inner: [{_target_: a.Block}]\n"
+    (project / "config/experiment/nested.yaml").write_text(nested)
+    (project / "config/experiment/broken.yaml").write_text("model: [")
+    assert trust.is_allowed("model", "torchvision.models.resnet18")
+    assert not trust.is_allowed("optimizer", "torchvision.models.resnet18")
+    assert trust.is_allowed("model.inner[]", "a.Block")
+    assert not trust.is_allowed("model.outer[]", "a.Block")
+    assert not trust.is_allowed("model", "os.system")
+    assert not trust.is_allowed("model", "lab.callbacks.CleanGit")  # named, not for experiments
 
 
 OWN = ("model._target_=nets.Net", "model=linear", "optimizer._target_=nets.SignSGD")
@@ -170,7 +205,17 @@ def test_a_config_is_recorded_without_resolvers_but_with_its_references(
 
 
 @pytest.mark.parametrize(
-    "value", ["${oc.env:HOME}", "a${x}${oc.env:HOME}", "${a.${oc.env:HOME}}", "../x", "${a}/../b"]
+    "value",
+    [
+        "${oc.env:HOME}",
+        "a${x}${oc.env:HOME}",
+        "${a.${oc.env:HOME}}",
+        "../x",
+        "${a}/../b",
+        "${oc.${x}:HOME}",
+        r"\\${oc.env:HOME}",
+        r"${oc.env:a\}b}",
+    ],
 )
 def test_a_resolver_and_a_path_upwards_are_refused(value):
     config = dict.fromkeys(field.name for field in fields(schema.Config)) | {"name": value}

@@ -153,7 +153,8 @@ def test_a_damaged_result_is_listed_and_does_not_affect_other_runs(tmp_path, cap
     summary.summarise([tmp_path])
     output = capfd.readouterr().out
     assert f"- damaged: {tmp_path}/broken" in output
-    assert "| 2    |" in output
+    assert f"- damaged: {tmp_path}/odd: {tmp_path}/odd/config.yaml is damaged" in output
+    assert "| 1    |" in output
 
 
 def test_a_thousand_different_runs_are_summarised(tmp_path, capfd):
