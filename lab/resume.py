@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab import record, schema
 
 # With other values of these, images of one part of the split would move to another.
-FIXED = ("seed", "val_size", "limit", "dataset")
+FIXED = ("seed", "val_size", "fold", "folds", "limit", "dataset", "on_bad_image")
 # What makes a resumed run differ in its last bits from one that was never interrupted.
 COMPARED = ("commit", "device_name", "precision", "threads")
 
