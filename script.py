@@ -65,7 +65,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     train_set, test_set, found = sources.load(source, root, cfg.dataset, cfg.on_bad_image)
     sets = (*split(train_set, cfg.val_size, cfg.seed, cfg.fold, cfg.folds), test_set)
     train_set, val_set, test_set = (part[: cfg.limit].to(machine.device) for part in sets)
-    log.info(train_set.counts(cfg.dataset.classes))
+    counts = train_set.counts(cfg.dataset.classes)
     train_set = train_set.repeated(cfg.dataset.repeats)
     run.note(**found)
 
@@ -76,6 +76,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed)
     machine.compile(model, cfg.compile, sum(steps))
     run.begin(state)  # loads last.pt if there is one
+    log.info(counts)
     if small := curriculum.small_epochs:
         log.info("epochs 1 to %d show smaller images: meanwhile, validation accuracy is low", small)
 

@@ -6,21 +6,14 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy
 
 from lab import decoded, files
 from lab.errors import Refusal
-from lab.picture_folder import (
-    Listing,
-    decoded_from,
-    drawn_for_test,
-    has_parts,
-    is_picture,
-    listed,
-)  # fmt: skip
+from lab.picture_folder import Listing, decoded_from, drawn_for_test, has_parts, is_picture, listed
 from lab.provenance import PROJECT
 
 TEST_SIZE = 0.2
@@ -37,7 +30,7 @@ class Found:
     rows: dict[str, list[int]]  # of train and test, in their listings
 
 
-def main(arguments: list[str], doc: str) -> None:
+def parser(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sources.py", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -51,30 +44,37 @@ def main(arguments: list[str], doc: str) -> None:
     parser.add_argument("--skip", action="store_true", help="leave out what cannot be decoded")
     parser.add_argument("--force", action="store_true", help="replace config/dataset/NAME.yaml")
     parser.add_argument("--data-dir", help="the data folder (DATA_DIR, or data/ beside script.py)")
-    args = parser.parse_args(arguments)
-    target = PROJECT / "config/dataset" / f"{args.name}.yaml"
-    _check(args, target)
+    return parser
+
+
+def main(arguments: list[str], doc: str) -> None:
+    args = parser(doc).parse_args(arguments)
+    check(args)
     folder = Path(os.path.abspath(args.folder.expanduser()))
     root = files.located(args.data_dir or os.environ.get("DATA_DIR") or PROJECT / "data")
     found = look(folder, args.test_size, args.seed)
     inside = linked(folder, root, args.name, args.force)
     channels, policy = 1 if args.grey else 3, "skip" if args.skip else "refuse"
-    made, counts = {}, {}
+    made = {}
     for part, listing in found.listings.items():
-        placed = Listing(root / inside / listing.folder.relative_to(folder), *_content(listing))
+        placed = replace(listing, folder=root / inside / listing.folder.relative_to(folder))
         made[part] = decoded_from(placed, root, channels, args.image_size)
         decoded.check_bad(listing.names, made[part].bad, listing.folder, policy)
     for part, rows in found.rows.items():
         bad = made.get(part, made["train"]).bad
-        counts[part] = found.rows[part] = [row for row in rows if row not in bad]
-    if not all(counts.values()):
-        raise Refusal(f"{folder} has no picture that can be decoded in one of its parts.")
+        found.rows[part] = [row for row in rows if row not in bad]
+        if not found.rows[part]:
+            raise Refusal(f"{folder} has no picture for {part}ing that can be decoded.")
     mean, std = statistics(made["train"].path, found.rows["train"])
-    files.write_text(target, _yaml(args, folder, inside, found, channels, mean, std))
-    _say(args, target, folder, found, policy)
+    files.write_text(target_of(args.name), _yaml(args, folder, inside, found, channels, mean, std))
+    _say(args, folder, found, policy)
 
 
-def _check(args: argparse.Namespace, target: Path) -> None:
+def target_of(name: str) -> Path:
+    return PROJECT / "config/dataset" / f"{name}.yaml"
+
+
+def check(args: argparse.Namespace) -> None:
     """Raises Refusal for options that cannot be, before anything is looked at."""
     if not re.fullmatch(r"[A-Za-z_]\w*", args.name, re.ASCII):
         raise Refusal(f"--name {args.name} is not allowed: use letters, digits and underscores.")
@@ -82,7 +82,7 @@ def _check(args: argparse.Namespace, target: Path) -> None:
         raise Refusal(f"--image-size {args.image_size} is not allowed: give 1 or more pixels.")
     if args.test_size is not None and not 0 < args.test_size < 1:
         raise Refusal(f"--test-size {args.test_size:g} is not allowed: give a share, 0.2 say.")
-    if target.exists() and not args.force:
+    if (target := target_of(args.name)).exists() and not args.force:
         raise Refusal(f"{target} exists: choose another --name, or replace it with --force.")
 
 
@@ -133,7 +133,9 @@ def linked(folder: Path, root: Path, name: str, force: bool) -> Path:
 
     Raises Refusal if the name of the link is taken.
     """
-    if folder.is_relative_to(root) and folder != root:
+    if folder == root:
+        raise Refusal(f"{folder} is the data folder itself: put the pictures into a folder in it.")
+    if folder.is_relative_to(root):
         return folder.relative_to(root)
     link = root / name
     if link.is_symlink() and (force or link.resolve() == folder.resolve()):
@@ -152,10 +154,6 @@ def linked(folder: Path, root: Path, name: str, force: bool) -> Path:
             "move the pictures there, or set DATA_DIR to the folder that they are in."
         ) from error
     return Path(name)
-
-
-def _content(listing: Listing) -> tuple[list[str], list[int], list[int]]:
-    return listing.names, listing.sizes, listing.times
 
 
 def statistics(path: Path, rows: list[int]) -> tuple[list[float], list[float]]:
@@ -215,7 +213,7 @@ train_size: {len(found.rows["train"])}
 """
 
 
-def _say(args: argparse.Namespace, target: Path, folder: Path, found: Found, policy: str) -> None:
+def _say(args: argparse.Namespace, folder: Path, found: Found, policy: str) -> None:
     parts = ", ".join(f"{len(rows)} for {part}ing" for part, rows in found.rows.items())
     parts = parts.replace("valing", "validation")
     print(f"{folder}: {len(found.classes)} classes; pictures: {parts}")
@@ -227,7 +225,7 @@ def _say(args: argparse.Namespace, target: Path, folder: Path, found: Found, pol
     print("training pictures: " + ", ".join(f"{name} {number}" for name, number in pairs))
     if count.min() * 3 < count.max():
         print("The classes are unbalanced: class_weights=balanced makes them count the same.")
-    print(f"written: {target}")
+    print(f"written: {target_of(args.name)}")
     command = f"python script.py dataset={args.name} model=cnn"
     if "val" not in found.listings and round(VAL_SIZE * len(found.rows["train"])) < 1:
         command += " val_size=0.5"
