@@ -114,7 +114,7 @@ def look(folder: Path, test_size: float | None, seed: int) -> Found:
         if not listing.names:
             raise Refusal(f"{listing.folder} has no pictures: add some, or remove the folder.")
         for name in classes:
-            if not name.isprintable() or (not name.isascii() and "\udc80" <= max(name) <= "\udfff"):
+            if not name.isprintable():  # also what is not UTF-8
                 raise Refusal(f"the folder {name!r} has no name that can be printed: rename it.")
     if "test" in listings:
         if test_size is not None:
