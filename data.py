@@ -1,10 +1,9 @@
 """What a model sees: images as tensors, the split, and the batches of every epoch.
 
-A dataset fits in memory, so no file is read while a model trains: a batch is an index into a uint8
-tensor that is already on the device.
+Where a dataset fits in memory, no file is read while a model trains: a batch is an index into a
+uint8 tensor that is already on the device. `lab/images.py` has the `ImageSet` of images and labels.
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -13,66 +12,43 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lab.errors import ConfigError
+from lab.images import ImageSet, normalised
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images and their labels on one device: uint8 `(N, C, H, W)` and int64 `(N,)`.
-
-    `mean` and `std` have one value per channel, on a scale where black is 0 and white is 1.
-    """
-
-    images: Tensor
-    labels: Tensor
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: Tensor | slice) -> "ImageSet":
-        return replace(self, images=self.images[index], labels=self.labels[index])
-
-    def to(self, device: torch.device | str) -> "ImageSet":
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
-
-    def normalised(self) -> Tensor:
-        """The images with zero mean and unit variance: float32 `(N, C, H, W)`."""
-        return normalised(self.images, self.mean, self.std)
-
-
-def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """uint8 images `(B, C, H, W)` with zero mean and unit variance, as float32."""
-    scale, offset = _scale_and_offset(mean, std, images.device)
-    return (images * scale).add_(offset)
-
-
-@functools.cache  # so that no step waits for these numbers to reach the device
-def _scale_and_offset(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """`(C, 1, 1)` each: pixels of 0 … 255 times `scale` plus `offset` are normalised."""
-    means, stds = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (mean, std))
-    return 1 / (255 * stds), -means / stds
-
-
-def split(image_set: ImageSet, val_size: float, seed: int) -> tuple[ImageSet, ImageSet]:
+def split(
+    image_set: ImageSet,
+    val_size: float,
+    seed: int,
+    fold: int | None = None,
+    folds: int | None = None,
+) -> tuple[ImageSet, ImageSet]:
     """Training and validation images, drawn by `seed` without overlap.
 
     `val_size` is a fraction below 1 or a number of images. At 0, validation is on the training
-    images, which shows that a model learns, not that it generalises. Raises ConfigError if either
-    part would be empty.
+    images, which shows that a model learns, not that it generalises. With `folds`, as in
+    cross-validation, the images are divided into so many parts, each class evenly, and part `fold`,
+    counted from 0, is for validation. A dataset with validation images of its own keeps those.
+    Raises ConfigError if either part would be empty.
     """
+    available, own = len(image_set), image_set.val
+    if own is not None and not folds:
+        return replace(image_set, val=None), own
+    if folds and (own is not None or folds > available):
+        why = "validation images of its own" if own is not None else f"{available} training images"
+        raise ConfigError(f"folds={folds} is not possible: the dataset has {why}. Set folds=null.")
+    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
+    if folds:
+        order = order[image_set.labels[order].argsort(stable=True)]
+        is_val = torch.arange(available) % folds == fold
+        return image_set[order[~is_val]], image_set[order[is_val]]
     if val_size == 0:
         return image_set, image_set
-    available = len(image_set)
     count = round(val_size * available) if val_size < 1 else int(val_size)
     if not 1 <= count < available:
         raise ConfigError(
             f"val_size={val_size:g} takes {count} of the {available} training images: at least "
             "one must be left on either side. Give a fraction below 1 or a smaller number."
         )
-    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
     return image_set[order[count:]], image_set[order[:count]]
 
 
@@ -110,6 +86,7 @@ class Curriculum:
     Of the share `skip_easy` of the images, those whose loss was lowest, an epoch skips one half and
     counts the other double, which leaves the expected gradient unchanged (InfoBatch: Qin et al.
     2024, https://arxiv.org/abs/2303.04947). The last sixteenth of the epochs shows all images.
+    With `class_weights="balanced"`, all classes count the same, however many images they have.
     """
 
     epochs: int
@@ -118,6 +95,7 @@ class Curriculum:
     augmentation: Augmentation = Augmentation()
     shrink: Shrink = Shrink()
     skip_easy: float = 0.0
+    class_weights: str | None = None
 
     @property
     def small_epochs(self) -> int:
@@ -154,9 +132,10 @@ class Curriculum:
         limit = self.augmentation.shift
         moves = torch.randint(2 * limit + 1, (2, len(order)), generator=generator)
         mirrored = mirrored_first.logical_xor(torch.tensor(number % 2 == 1))[order]
-        drawn = (
-            part.to(image_losses.device) for part in (order, 1.0 + easy[order], moves, mirrored)
-        )
+        weights = 1.0 + easy[order]
+        if self.class_weights == "balanced":
+            weights *= balanced(train_set.labels.cpu())[order]
+        drawn = (part.to(image_losses.device) for part in (order, weights, moves, mirrored))
         return Epoch(self, number, start, train_set, *drawn)
 
     def _skip_share(self, number: int) -> float:
@@ -182,10 +161,9 @@ class Epoch:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         size, augmentation = self.curriculum.batch_size, self.curriculum.augmentation
-        for i in range(self.start, len(self)):
-            part = slice(i * size, (i + 1) * size)
-            index = self.order[part]
-            images, labels = self.train_set.images[index], self.train_set.labels[index]
+        parts = [slice(i * size, (i + 1) * size) for i in range(self.start, len(self))]
+        batches = self.train_set.batches([self.order[part] for part in parts])
+        for part, (images, labels) in zip(parts, batches, strict=True):
             if augmentation.shift:
                 images = shifted(images, self.moves[:, part], augmentation.shift)
             if augmentation.mirror:
@@ -200,6 +178,12 @@ class Epoch:
 def num_batches(num_images: int, batch_size: int) -> int:
     """The number of whole batches in an epoch, at least one; a random remainder is dropped."""
     return max(1, num_images // batch_size)
+
+
+def balanced(labels: Tensor) -> Tensor:
+    """The weight of each image: scikit-learn's `n / (classes * count)` of its class, float32."""
+    counts = labels.bincount()
+    return (len(labels) / (counts.count_nonzero() * counts))[labels]
 
 
 def shifted(images: Tensor, moves: Tensor, limit: int) -> Tensor:

@@ -120,12 +120,13 @@ def test(facts: DictConfig, data_dir: str | None, result: dict[str, Any], traine
     import sources
 
     source = locate(facts, "source")
-    _, test_set, sha256 = sources.load(source, sources.data_root(data_dir), facts)
+    policy = trained.cfg.on_bad_image
+    _, test_set, found = sources.load(source, sources.data_root(data_dir), facts, policy)
     test_set = test_set[: trained.cfg.limit]
     predicted = trained.logits(test_set).argmax(1)
     accuracy = (predicted == test_set.labels).double().mean().item()
     print(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
-    if result["status"] == "finished" and result.get("data_sha256") == sha256:
+    if result["status"] == "finished" and result.get("data_sha256") == found["data_sha256"]:
         print(f"the run recorded {result['test_accuracy']:.2%}")
     size = facts.num_classes
     pairs = test_set.labels * size + predicted

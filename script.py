@@ -51,9 +51,8 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     # 1. The model and its optimizer, before the data: a config that cannot work is refused early.
     machine = Machine.prepare(cfg.device, cfg.precision, cfg.deterministic, cfg.seed)
     augmentation, shrink = Augmentation(**cfg.augmentation), Shrink(**cfg.shrink)
-    curriculum = Curriculum(
-        cfg.epochs, cfg.batch_size, cfg.seed, augmentation, shrink, cfg.skip_easy
-    )
+    shown = (augmentation, shrink, cfg.skip_easy, cfg.class_weights)
+    curriculum = Curriculum(cfg.epochs, cfg.batch_size, cfg.seed, *shown)
     model = build(cfg, "model")
     check_model(model, cfg, curriculum.sizes(cfg.dataset.image_size))
     machine.place(model)
@@ -62,11 +61,13 @@ def experiment(cfg: DictConfig, run: Run) -> None:
 
     # 2. The images for training, validation and testing.
     source = locate(cfg, "dataset.source")
-    train_set, test_set, sha256 = sources.load(source, sources.data_root(cfg.data_dir), cfg.dataset)
-    sets = (*split(train_set, cfg.val_size, cfg.seed), test_set)
+    root = sources.data_root(cfg.data_dir)
+    train_set, test_set, found = sources.load(source, root, cfg.dataset, cfg.on_bad_image)
+    sets = (*split(train_set, cfg.val_size, cfg.seed, cfg.fold, cfg.folds), test_set)
     train_set, val_set, test_set = (part[: cfg.limit].to(machine.device) for part in sets)
-    train_set = train_set[torch.arange(len(train_set)).repeat(cfg.dataset.repeats)]
-    run.note(data_sha256=sha256)
+    counts = train_set.counts(cfg.dataset.classes)
+    train_set = train_set.repeated(cfg.dataset.repeats)
+    run.note(**found)
 
     # 3. All that changes while the model trains: this is what a checkpoint holds.
     steps = curriculum.steps(len(train_set))
@@ -75,6 +76,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed)
     machine.compile(model, cfg.compile, sum(steps))
     run.begin(state)  # loads last.pt if there is one
+    log.info(counts)
     if small := curriculum.small_epochs:
         log.info("epochs 1 to %d show smaller images: meanwhile, validation accuracy is low", small)
 

@@ -1,33 +1,41 @@
-"""Where images come from: torchvision's datasets and scikit-learn's digits, read and checked.
+"""Where images come from: torchvision's datasets, scikit-learn's digits, folders of pictures.
 
-`dataset.source` of the config names a class. Its constructor takes `root`, `train` and `download`,
-as torchvision's do; an instance has `data`, uint8 `(N, H, W)` or `(N, H, W, C)`, and `targets`, the
-N classes.
+`dataset.source` of the config names a class, `dataset.train` and `dataset.test` the arguments that
+ask it for the training and the test images. An instance has `data`, uint8 `(N, H, W)`,
+`(N, H, W, C)` or `(N, C, H, W)`, and `targets`, the N classes, or else gives items, pairs of a PIL
+picture and its class.
+
+    python sources.py FOLDER --name pets --image-size 64
+
+describes a folder of your own pictures in config/dataset/pets.yaml.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, __file__.removesuffix("sources.py"))  # python -P leaves it out
 
 import filelock
-import torch
 
-from data import ImageSet
-from lab import files, memory
-from lab.data_files import OFFLINE, diagnosis, files_of
+from lab import decoded, files, memory, picture_folder
+from lab.arguments import accepted
+from lab.data_files import DataError, diagnosis, files_of, owner_of
+from lab.errors import Refusal, errors_as_sentences
 from lab.provenance import PROJECT
 
+if TYPE_CHECKING:
+    from data import ImageSet
+
+# torch is imported within functions: to describe a folder, it is not needed.
 log = logging.getLogger(__name__)
 
-
-class DataError(OSError):
-    """A data file that is missing, damaged, or not what the config says."""
-
-
-_loaded: dict[tuple, tuple[ImageSet, ImageSet, str]] = {}
+_loaded: dict[tuple, tuple["ImageSet", "ImageSet", dict[str, Any]]] = {}
 
 
 def data_root(data_dir: str | None) -> Path:
@@ -35,35 +43,56 @@ def data_root(data_dir: str | None) -> Path:
     return files.located(data_dir or PROJECT / "data")
 
 
-def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, str]:
-    """The training and test images of `source`, a dataset class or a `partial` of one, and the
-    SHA-256 of both.
+def load(
+    source: Callable, root: Path, facts: Any, on_bad_image: str = "refuse"
+) -> tuple["ImageSet", "ImageSet", dict[str, Any]]:
+    """The training and test images of `source`, a dataset class or a `partial` of one, and what is
+    recorded of them: their SHA-256 and, if there are any, the number of pictures left out.
 
     Files that are not under `root` are downloaded, and their md5 is checked. The images stay in
-    memory for the next job of the same process. `facts` are the `in_channels`, `image_size` and
-    `num_classes` that the images must have, and their `mean` and `std`.
-
-    Raises DataError for files that are missing and cannot be downloaded, that are damaged, or that
-    differ from `facts`.
+    memory, or on the disk, for the next job of the same process. `facts` are those of the dataset
+    in the config. Raises DataError for files that are missing and cannot be downloaded, that are
+    damaged, or that differ from `facts`.
     """
-    key = (repr(source), str(root), str(facts))
+    from lab.arrays import image_set
+
+    key = (repr(source), str(root), str(facts), on_bad_image)
     if key not in _loaded:
-        with _without_empty_folders(source, root), _locked(root) as writable:
+        given = {"root": str(root), "on_bad_image": on_bad_image}
+        with _without_empty_folders(source, root), _locked(source, root) as writable:
             _drop_half_unpacked(source, root)
-            train, test = (
-                _image_set(_open(source, root, train, download=writable), facts, root)
-                for train in (True, False)
-            )
-        if train.images.nbytes * facts.repeats > memory.total() // 2:
+            opened = [
+                _open(source, root, given | {"download": writable}, part, asked)
+                for part, asked in _parts(facts).items()
+            ]
+        (train, *others), skipped = zip(
+            *(image_set(dataset, facts, root, on_bad_image) for dataset in opened), strict=True
+        )
+        values = len(train) * facts.in_channels * facts.image_size**2
+        if facts.repeats > 1 and values * facts.repeats > memory.total() // 2:
             raise DataError(
                 f"dataset.repeats={facts.repeats} needs {facts.repeats} copies of the training "
                 "images in memory, which this machine does not have: lower it."
             )
         digest = hashlib.sha256()
-        for tensor in (train.images, train.labels, test.images, test.labels):
-            digest.update(tensor.numpy())
-        _loaded[key] = train, test, digest.hexdigest()
+        for part in (train, *others):
+            digest.update(part.content())
+            digest.update(part.labels.numpy())
+        found = {"data_sha256": digest.hexdigest()}
+        if sum(skipped):
+            found["skipped_images"] = sum(skipped)
+        _loaded[key] = replace(train, val=(*others, None)[1]), others[0], found
     return _loaded[key]
+
+
+def _parts(facts: Any) -> dict[str, dict[str, Any]]:
+    """The arguments that ask for each part."""
+    parts = {
+        "train": getattr(facts, "train", None) or {"train": True},
+        "test": getattr(facts, "test", None) or {"train": False},
+        "val": getattr(facts, "val", None),
+    }
+    return {part: dict(asked) for part, asked in parts.items() if asked}
 
 
 @contextmanager
@@ -84,10 +113,11 @@ def _without_empty_folders(source: Callable, root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[bool]:
-    """Keep other processes from downloading to `root`; False if it cannot be written to."""
+def _locked(source: Callable, root: Path) -> Iterator[bool]:
+    """Keep other processes from downloading to `root`; False if it cannot be written to. A class
+    that downloads nothing needs no lock."""
     lock = filelock.FileLock(root / ".lock")
-    for _ in range(100):
+    for _ in range(100 if accepted(owner_of(source), "download") else 0):
         try:
             root.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -102,44 +132,26 @@ def _locked(root: Path) -> Iterator[bool]:
         lock.release()
 
 
-def _open(source: Callable, root: Path, train: bool, download: bool):
+def _open(
+    source: Callable, root: Path, given: dict[str, Any], part: str, asked: dict[str, Any]
+) -> Any:
+    owner = owner_of(source)
+    for name in asked:
+        if not accepted(owner, name):
+            raise DataError(
+                f"{owner.__name__} has no argument {name}: set dataset.train and dataset.test to "
+                "what asks it for its training and test images, as {split: train} and "
+                "{split: test}."
+            )
+    known = {name: value for name, value in given.items() if accepted(owner, name)}
     try:
-        return source(root=str(root), train=train, download=download)
+        return source(**known, **asked)
+    except Refusal as error:  # of a class of ours, which says what to do
+        raise DataError(str(error)) from error
     except Exception as error:  # whatever the network or the parser raises
-        raise DataError(diagnosis(source, root, download, error)) from error
-
-
-def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
-    images, labels = torch.as_tensor(dataset.data), torch.as_tensor(dataset.targets).long()
-    if images.ndim == 3:  # grey: (N, H, W)
-        images = images.unsqueeze(1)
-    elif images.shape[-1] == facts.in_channels:  # colour as pictures have it: (N, H, W, C)
-        images = images.permute(0, 3, 1, 2)
-    said = (facts.in_channels, facts.image_size, facts.image_size)
-    name, found = type(dataset).__name__, tuple(images.shape[1:])
-    if found != said:
-        raise DataError(
-            f"{name} in {root} has images of (channels, height, width) = {found}, but the config "
-            f"says {said}: correct dataset.in_channels and dataset.image_size."
-        )
-    if labels.ndim != 1:
-        raise DataError(
-            f"{name} has labels of shape {tuple(labels.shape)}, but one number per image is "
-            "needed: use a class whose targets are class numbers."
-        )
-    if len(images) != len(labels) or not len(images):
-        raise DataError(
-            f"{name} in {root} has {len(images)} images but {len(labels)} labels: "
-            f"put the original files there, or use another dataset ({OFFLINE})."
-        )
-    if labels.min() < 0 or labels.max() >= facts.num_classes:
-        raise DataError(
-            f"{name} in {root} has labels {labels.min()} to {labels.max()}, but the config says "
-            f"dataset.num_classes={facts.num_classes}, which allows 0 to {facts.num_classes - 1}."
-        )
-    return ImageSet(
-        images.to(torch.uint8).contiguous(), labels, tuple(facts.mean), tuple(facts.std)
-    )
+        if "for argument" in str(error):  # of torchvision, before it reads any file
+            raise DataError(f"dataset.{part}: {error}".partition("\n")[0]) from error
+        raise DataError(diagnosis(source, root, given["download"], error)) from error
 
 
 def _drop_half_unpacked(source: Callable, root: Path) -> None:
@@ -164,6 +176,52 @@ class Digits:
 
         digits = load_digits()
         part = slice(None, -self.TEST_IMAGES) if train else slice(-self.TEST_IMAGES, None)
-        grey = torch.from_numpy(digits.images[part])  # 0 … 16
-        self.data = (grey * 255 / 16).round().to(torch.uint8)
-        self.targets = torch.from_numpy(digits.target[part])
+        grey = digits.images[part]  # 0 … 16
+        self.data = (grey * 255 / 16).round().astype("uint8")
+        self.targets = digits.target[part]
+
+
+class PictureFolder:
+    """Pictures in `root/folder`, which `python sources.py FOLDER` describes; `split` is train, test
+    or val. They are decoded once: `data` is a file of images that `lab.decoded` keeps.
+
+    Nothing outside the data folder is read, so any run folder may name this class. Raises Refusal
+    for a folder that is not what `classes`, the names of its folders, says.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        folder: str,
+        split: str,
+        classes: Sequence[str],
+        in_channels: int,
+        image_size: int,
+        test_size: float | None = None,
+        test_seed: int = 0,
+        on_bad_image: str = "refuse",
+    ):
+        import torch
+
+        from lab.images import ImageFile, OnDisk
+
+        path = picture_folder.within(Path(root), folder)
+        listing, part = picture_folder.part_of(path, split, test_size, test_seed)
+        targets = picture_folder.labels_of(listing, list(map(str, classes)))
+        found = picture_folder.decoded_from(listing, Path(root), in_channels, image_size)
+        bad = {row: found.bad[row] for row in part if row in found.bad}
+        decoded.check_bad(listing.names, bad, listing.folder, on_bad_image)
+        rows = [row for row in part if row not in bad]
+        self.size = len(part)  # with those that are left out
+        self.data = OnDisk(ImageFile(found.path, found.sha256), torch.tensor(rows).long())
+        self.targets = targets[rows]
+
+    def __len__(self) -> int:
+        return self.size
+
+
+if __name__ == "__main__":
+    from lab.picture_config import main
+
+    with errors_as_sentences():
+        main(sys.argv[1:], __doc__)

@@ -28,6 +28,19 @@ def needed(parameters: Mapping[str, Parameter]) -> list[str]:
     return [p.name for p in parameters.values() if p.default is p.empty and p.kind in BY_NAME]
 
 
+def accepted(found: Any, name: str) -> bool:
+    """Whether a class or function has an argument of this name, its own or one that its `**kwargs`
+    pass on to the class that it is derived from."""
+    makers = [base.__init__ for base in found.__mro__[:-1]] if isinstance(found, type) else [found]
+    for maker in makers:
+        parameters = parameters_of(maker)
+        if name in parameters:
+            return True
+        if not takes_any(parameters):
+            return False
+    return True
+
+
 def is_number(parameter: Parameter) -> bool:
     """Whether a parameter is declared as a number, or has one as its default."""
     return parameter.annotation in (int, float) or type(parameter.default) in (int, float)

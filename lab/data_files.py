@@ -18,6 +18,10 @@ ITEM_SIZES = {b"\x08": 1, b"\x09": 1, b"\x0b": 2, b"\x0c": 4, b"\x0d": 4, b"\x0e
 OFFLINE = "dataset=digits needs neither files nor a network"
 
 
+class DataError(OSError):
+    """A data file that is missing, damaged, or not what the config says."""
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A data file, the archive that holds it, and their md5 if torchvision states them."""
@@ -43,9 +47,10 @@ def files_of(source: Callable, root: Path) -> Iterator[DataFile]:
         meta = owner.meta["filename"], owner.meta["md5"]
         for name, md5 in (*owner.train_list, *owner.test_list, meta):
             yield DataFile(folder / name, archive, owner.tgz_md5, md5)
-    elif "USPS" in kin:  # it reads its archives
-        for _, name, md5 in owner.split_list.values():
-            yield DataFile(root / name, root / name, md5, md5)
+    elif kin & {"USPS", "SVHN"}:  # they read what is downloaded
+        for part, (_, name, md5) in owner.split_list.items():
+            if part in ("train", "test"):
+                yield DataFile(root / name, root / name, md5, md5)
     elif "EMNIST" in kin:  # one archive for all splits
         raw, split = root / owner.__name__ / "raw", getattr(source, "keywords", {}).get("split")
         for part in ("train", "test"):

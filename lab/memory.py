@@ -1,14 +1,22 @@
-"""The memory of the machine, which a config can ask for more of than there is."""
+"""How much memory there is, how much of it is free, and a limit on what a config may ask for."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
 
 from lab.errors import ConfigError
 
+if TYPE_CHECKING:
+    import torch
+
 ELSEWHERE = 2**40  # bytes, where the system does not tell
 GB = 10**9
+CGROUPS = Path("/sys/fs/cgroup")
 MOST_TENSORS = 20_000  # made by a constructor; the largest published networks have a few thousand
 
 
@@ -50,3 +58,40 @@ def bounded(what: str) -> Iterator[None]:
 
     with Bounded():
         yield
+
+
+def free_memory(device: "torch.device | str" = "cpu") -> int:
+    """Bytes that can still be used on `device` without swapping."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(psutil.virtual_memory().available, *_left_in_groups(Path("/proc/self/cgroup")))
+
+
+def _left_in_groups(membership: Path) -> list[int]:
+    """Bytes that each control group around this process still allows, from Slurm's or Docker's
+    limit; one large number if there is no limit."""
+    left = [2**62]
+    lines = membership.read_text().splitlines() if membership.exists() else []
+    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        base = CGROUPS / "memory" if controllers else CGROUPS
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limit, usage = names if controllers else ("memory.max", "memory.current")
+        below = base / path.lstrip("/")
+        for folder in (below, *below.parents):
+            if folder.is_relative_to(base) and (folder / limit).exists():
+                allowed = (folder / limit).read_text().strip()
+                if allowed.isdigit():  # not "max"
+                    used = int((folder / usage).read_text()) - _reclaimable(folder / "memory.stat")
+                    left.append(max(0, int(allowed) - used))
+    return left
+
+
+def _reclaimable(path: Path) -> int:
+    """Bytes of files that the kernel keeps in memory and drops when it needs the space."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = dict(line.split(maxsplit=1) for line in lines)
+    return int(pairs.get("total_inactive_file", pairs.get("inactive_file", 0)))

@@ -13,18 +13,20 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from lab.errors import ConfigError
-from lab.hints import nearest
+from lab.facts import COUNT, MAX_COUNT, check_facts, check_use
+from lab.require import require as _require
+from lab.require import require_one_of as _require_one_of
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
-ADDED = {"dataset.repeats": 1}
+ADDED = {
+    **{"dataset.repeats": 1, "dataset.target_offset": 0, "dataset.transpose": False},
+    "on_bad_image": "refuse",
+}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
-MAX_VALUES = 2**24  # of an image, 4096 × 4096 in grey: a model is tried on two of them
-MAX_COUNT = 2**31 - 1  # of images or pixels; torch counts in 64 bits
-COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -32,11 +34,14 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 class Dataset:
     """Facts of a dataset; models read them by interpolation."""
 
-    source: Any = MISSING  # a torchvision dataset class (`_target_`) with `.data` and `.targets`
+    source: Any = MISSING  # a dataset class (`_target_`) with data and targets, or with items
+    train: dict[str, Any] | None = None  # asks for the training images; null: {train: true}
+    test: dict[str, Any] | None = None  # asks for the test images; null: {train: false}
+    val: dict[str, Any] | None = None  # asks for validation images, if the source has its own
     in_channels: int = MISSING
     image_size: int = MISSING  # pixels; images are square
     patch_size: int = MISSING  # pixels; the patches of a vision transformer
-    margin: int = MISSING  # pixels of background around the object
+    margin: int | None = MISSING  # pixels of background around the object; null: not adapted
     num_classes: int = MISSING
     classes: list[Any] = MISSING  # text or whole numbers
     mean: list[float] = MISSING  # per channel, black 0 and white 1
@@ -45,6 +50,8 @@ class Dataset:
     mirror: bool = MISSING  # whether a mirrored image keeps its class
     train_size: int = MISSING  # training images, including those set aside for validation
     repeats: int = 1  # how often an epoch shows each image
+    target_offset: int = 0  # the label of the first class
+    transpose: bool = False  # whether the files have rows and columns exchanged
 
 
 @dataclass
@@ -99,6 +106,11 @@ class Config:
     fail_fast: bool = MISSING
     trial: int | None = None  # older run folders do not have it
     total_steps: int | None = MISSING
+    # Older run folders do not have these.
+    on_bad_image: str = "refuse"
+    class_weights: str | None = None
+    fold: int | None = None
+    folds: int | None = None
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -112,6 +124,8 @@ def check(cfg: DictConfig) -> None:
     typed(OmegaConf.to_container(cfg, resolve=True))
     for group in ("model", "optimizer", "scheduler", "dataset.source"):
         _require_class(cfg, group)
+    check_facts(cfg)
+    check_use(cfg)
     _require_numbers(cfg)
     _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
@@ -128,31 +142,11 @@ def check(cfg: DictConfig) -> None:
     _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
     _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
-    facts = cfg.dataset
-    for key in ("classes", "mean", "std"):  # OmegaConf lets lists within lists pass
-        is_flat = not any(isinstance(item, ListConfig | DictConfig) for item in facts[key])
-        _require(cfg, f"dataset.{key}", is_flat, "a list of single values")
-    words = "a list of words: YAML reads yes, no, on and off as true and false unless in quotes"
-    _require(cfg, "dataset.classes", all(type(name) in (str, int) for name in facts.classes), words)
-    _require(cfg, "dataset.classes", len(facts.classes) == facts.num_classes, "one name per class")
-    for key in ("mean", "std"):
-        is_whole = len(facts[key]) == facts.in_channels
-        _require(cfg, f"dataset.{key}", is_whole, "one value per channel")
-    _require(cfg, "dataset.mean", all(map(math.isfinite, facts.mean)), "a list of finite numbers")
-    valid = all(0 < std < math.inf for std in facts.std)
-    _require(cfg, "dataset.std", valid, "a list of numbers above 0")
 
 
 def _require_numbers(cfg: DictConfig) -> None:
     """Raises ConfigError for a number that is out of range."""
     facts, shrink = cfg.dataset, cfg.shrink
-    for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size", "repeats"):
-        _require(cfg, f"dataset.{key}", 1 <= facts[key] <= MAX_COUNT, COUNT)
-    few = facts.in_channels * facts.image_size**2 <= MAX_VALUES
-    allowed = f"so small that an image has at most {MAX_VALUES} values, in all channels"
-    _require(cfg, "dataset.image_size", few, allowed)
-    valid = 0 <= 2 * facts.margin < facts.image_size
-    _require(cfg, "dataset.margin", valid, "0 or more pixels, less than half of image_size")
     allowed = f"a whole number of at least 1 and at most {MAX_EPOCHS}, which no run reaches"
     _require(cfg, "epochs", 1 <= cfg.epochs <= MAX_EPOCHS, allowed)
     _require(cfg, "batch_size", 1 <= cfg.batch_size <= MAX_COUNT, COUNT)
@@ -169,10 +163,6 @@ def _require_numbers(cfg: DictConfig) -> None:
     _require(cfg, "shrink.factor", 0 < shrink.factor <= 1, "above 0 and at most 1")
     _require(cfg, "shrink.factor", shrink.factor * size >= 1, f"at least 1/{size}, one pixel")
     _require(cfg, "skip_easy", 0 <= cfg.skip_easy <= 1, "a share of the images, 0 to 1")
-    most = facts.train_size
-    allowed = f"a fraction below 1 or a number of images below {most}, all there are"
-    valid = 0 <= cfg.val_size < most and (cfg.val_size < 1 or cfg.val_size % 1 == 0)
-    _require(cfg, "val_size", valid, allowed)
 
 
 def _require_class(cfg: DictConfig, group: str) -> None:
@@ -233,16 +223,3 @@ def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None and value != ADDED.get(f"{prefix}{key}"):
             leaves[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return leaves
-
-
-def _require(cfg: DictConfig, key: str, holds: bool, allowed: str) -> None:
-    if not holds:
-        value = OmegaConf.select(cfg, key)
-        raise ConfigError(f"{key}={value} is not allowed: it must be {allowed}.")
-
-
-def _require_one_of(cfg: DictConfig, key: str, options: tuple[str, ...]) -> None:
-    value = OmegaConf.select(cfg, key)
-    if value not in options:
-        hint = nearest(value, options)
-        raise ConfigError(f"{key}={value} is not allowed: use one of {', '.join(options)}.{hint}")

@@ -15,8 +15,8 @@ from sweeps.table import sort_key
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
 GROUPS = ("model", "dataset", "optimizer")  # whose chosen options `result.json` records
 DEEPEST = 16  # levels of folders below the one that is given: runs/NAME/JOB has two
-# Runs that differ in the seed alone are averaged; what a recipe sets is in the config.
-NO_SETTINGS = ("seed", "sweep", *NOT_THE_EXPERIMENT)
+# Runs that differ in seed or fold alone are averaged; what a recipe sets is in the config.
+NO_SETTINGS = ("seed", "fold", "sweep", *NOT_THE_EXPERIMENT)
 
 
 def read(folders: Sequence[Path]) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,17 +22,15 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
-from PIL import Image
 
 import models
 import sources
-from lab import command_line, provenance, schema, trust
+from lab import command_line, picture_config, provenance, schema, trust
 from lab.build import build
 
 README = PROJECT / "README.md"
 DOCS = [README, *sorted((PROJECT / "docs").glob("*.md"))]
-SCRIPTS = ("script.py", "evaluate.py", "results.py")
+SCRIPTS = ("script.py", "evaluate.py", "results.py", "sources.py")
 # Folders of runs, which the reader has and this project has not.
 PLACEHOLDER = re.compile(r"FOLDER|runs/\S+")
 # Blocks of code that quote a file. All others are to be typed: new files, or classes of a module.
@@ -235,6 +232,7 @@ def test_commands_are_found():
     assert len(commands_of("script.py")) > 50
     assert len(commands_of("evaluate.py")) >= 3
     assert len(commands_of("results.py")) >= 3
+    assert len(commands_of("sources.py")) >= 2
     assert len(benchmark_commands()) >= 1
     assert {command.script for command in commands()} >= set(SCRIPTS)
 
@@ -281,6 +279,13 @@ def test_commands_of_evaluate_compose(typed, command):
 @pytest.mark.parametrize("command", commands_of("results.py"), ids=str)
 def test_results_takes_folders(command):
     assert command.words and all(map(PLACEHOLDER.fullmatch, command.words))
+
+
+@pytest.mark.parametrize("command", commands_of("sources.py"), ids=str)
+def test_a_folder_of_pictures_is_described_with_options_that_exist(command):
+    if command.words != ("FOLDER",):
+        options = picture_config.parser("").parse_args(command.words)
+        picture_config.check(options)
 
 
 class Parsed(Exception):
@@ -407,28 +412,27 @@ def test_part_3_adds_a_model(typed):
         assert type(build(cfg, "model")) is models.Shallow
 
 
-def test_a_dataset_of_pictures(typed, tmp_path):
-    cfg = composed_in(typed.config, "config", ["dataset=shapes"])
-    facts = cfg.dataset
-    classes = enumerate(OmegaConf.to_container(facts.classes))
-    for (part, count), (label, name) in product((("train", 4), ("test", 2)), classes):
-        folder = tmp_path / "shapes" / part / name
-        folder.mkdir(parents=True)
-        for index in range(count):
-            pixels = numpy.full((24, 24), 100 * label + index, dtype=numpy.uint8)
-            Image.fromarray(pixels).save(folder / f"{index}.png")
+def test_a_dataset_of_a_class_of_your_own(typed, tmp_path):
+    facts = composed_in(typed.config, "config", ["dataset=shapes"]).dataset
+    shape = (facts.image_size, facts.image_size)
+    arrays = {}
+    for part, count in (("train", 8), ("test", 4)):
+        arrays[f"{part}_images"] = numpy.arange(count)[:, None, None] + numpy.zeros(
+            (1, *shape), int
+        )
+        arrays[f"{part}_labels"] = numpy.arange(count) % facts.num_classes
+    numpy.savez(tmp_path / facts.source.file, **arrays)
     source = instantiate(facts.source, _partial_=True)
     train_set, test_set, _ = sources.load(source, tmp_path, facts)
-    assert train_set.images.shape == (8, 1, facts.image_size, facts.image_size)
-    assert train_set.images.dtype == torch.uint8
-    assert test_set.labels.tolist() == [0, 0, 1, 1]
-    assert (test_set.images[:, 0, 0, 0] // 100).tolist() == [0, 0, 1, 1]
+    assert train_set.images.shape == (8, 1, *shape) and train_set.images.dtype == torch.uint8
+    assert test_set.labels.tolist() == [0, 1, 0, 1]
+    assert test_set.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_dataset_of_torchvision(typed):
-    cfg = composed_in(typed.config, "config", ["dataset=cifar10", "model=cnn"])
-    assert instantiate(cfg.dataset.source, _partial_=True).func.__name__ == "CIFAR10"
-    assert build(cfg, "model")(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    cfg = composed_in(typed.config, "config", ["dataset=stl10", "model=cnn"])
+    assert instantiate(cfg.dataset.source, _partial_=True).func.__name__ == "STL10"
+    assert build(cfg, "model")(torch.zeros(2, 3, 96, 96)).shape == (2, 10)
 
 
 def test_a_run_with_a_module_of_your_own_can_be_resumed(tmp_path, monkeypatch):

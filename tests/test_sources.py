@@ -123,7 +123,7 @@ import sources
 from test_sources import FACTS, Offline
 source = type("Packed", (Offline,), {"resources": eval(sys.argv[2])})
 def load():
-    print(sources.load(source, Path(sys.argv[1]), FACTS)[2], flush=True)
+    print(sources.load(source, Path(sys.argv[1]), FACTS)[2]["data_sha256"], flush=True)
 processes = [multiprocessing.get_context("fork").Process(target=load) for _ in range(3)]
 for process in processes:
     process.start()
@@ -138,7 +138,8 @@ def test_processes_that_unpack_concurrently_read_the_same_data(tmp_path):
     command = [sys.executable, "-c", LOAD, str(tmp_path), repr(source.resources)]
     environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{PROJECT / 'tests'}"}
     output = subprocess.check_output(command, env=environment, text=True)
-    assert output.splitlines() == [sources.load(source, tmp_path, FACTS)[2]] * 3 + ["[0, 0, 0]"]
+    found = sources.load(source, tmp_path, FACTS)[2]
+    assert output.splitlines() == [found["data_sha256"]] * 3 + ["[0, 0, 0]"]
 
 
 @pytest.fixture
