@@ -132,9 +132,8 @@ def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
             f"{name} in {root} has labels {labels.min()} to {labels.max()}, but the config says "
             f"dataset.num_classes={facts.num_classes}, which allows 0 to {facts.num_classes - 1}."
         )
-    return ImageSet(
-        images.to(torch.uint8).contiguous(), labels, tuple(facts.mean), tuple(facts.std)
-    )
+    scale = tuple(facts.mean), tuple(facts.std)
+    return ImageSet(images.to(torch.uint8).contiguous(), labels, *scale, facts.num_classes)
 
 
 def _drop_half_unpacked(source: Callable, root: Path) -> None:

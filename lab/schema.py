@@ -5,26 +5,28 @@ Nothing here imports torch, so a mistyped command is refused at once.
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
+from lab.arguments import text_numbers
 from lab.errors import ConfigError
-from lab.hints import nearest
+from lab.options import check_options
+from lab.options import require as _require
+from lab.options import require_one_of as _require_one_of
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
-ADDED = {"dataset.repeats": 1}
+ADDED = {"dataset.repeats": 1, "augmentation.randaugment": 0, "augmentation.magnitude": 9}
+ADDED |= {f"augmentation.{key}": 0.0 for key in ("cutout", "mixup", "cutmix")}
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
 MAX_COUNT = 2**31 - 1  # of images or pixels; torch counts in 64 bits
 COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass
@@ -48,10 +50,15 @@ class Dataset:
 
 @dataclass
 class Augmentation:
-    """Random changes of the training images (`data.Augmentation`)."""
+    """Random changes of the training images (`lab.augmentation`); each option sets some."""
 
-    shift: int = MISSING
-    mirror: bool = MISSING
+    shift: int = 0
+    mirror: bool = False
+    cutout: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    randaugment: int = 0
+    magnitude: int = 9
 
 
 @dataclass
@@ -96,7 +103,9 @@ class Config:
     checkpoint: Checkpoint = MISSING
     name: str = MISSING
     fail_fast: bool = MISSING
-    trial: int | None = None  # older run folders do not have it
+    trial: int | None = None  # older run folders do not have it, nor the next two
+    ema: float | None = None
+    init_from: str | None = None
     total_steps: int | None = MISSING
 
 
@@ -161,6 +170,7 @@ def _require_numbers(cfg: DictConfig) -> None:
     for key in ("augmentation.shift", "dataset.shift"):
         valid = 0 <= OmegaConf.select(cfg, key) < size
         _require(cfg, key, valid, f"0 or more pixels, fewer than the {size} of an image")
+    check_options(cfg)
     _require(cfg, "shrink.share", 0 <= shrink.share <= 1, "a share of the epochs, 0 to 1")
     _require(cfg, "shrink.factor", 0 < shrink.factor <= 1, "above 0 and at most 1")
     _require(cfg, "shrink.factor", shrink.factor * size >= 1, f"at least 1/{size}, one pixel")
@@ -189,22 +199,6 @@ def _require_class(cfg: DictConfig, group: str) -> None:
         raise ConfigError("model._partial_=true is not allowed: leave it out of the model's file.")
 
 
-def text_numbers(node: DictConfig | ListConfig, group: str) -> list[str]:
-    """A sentence for each value of a group that is a number in quotes."""
-    sentences = []
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
-        value = node[key]
-        name = f"{group}[{key}]" if isinstance(key, int) else f"{group}.{key}"
-        if isinstance(value, DictConfig | ListConfig):
-            sentences += text_numbers(value, name)
-        elif isinstance(value, str) and NUMBER.fullmatch(value.strip()) and str(key)[0] != "_":
-            advice = "without quotes it is a number"
-            if "${oc.env" in str(OmegaConf.to_container(node, resolve=False)):
-                advice = "as environment variables are: write ${oc.decode:${oc.env:NAME}}"
-            sentences.append(f"{name}={value!r} is text: {advice}.")
-    return sentences
-
-
 def check_free(cfg: DictConfig) -> None:
     """Raises ConfigError for a value that is given although the run sets it."""
     if cfg.total_steps is not None:
@@ -229,16 +223,3 @@ def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:
         elif value is not None and value != ADDED.get(f"{prefix}{key}"):
             leaves[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
     return leaves
-
-
-def _require(cfg: DictConfig, key: str, holds: bool, allowed: str) -> None:
-    if not holds:
-        value = OmegaConf.select(cfg, key)
-        raise ConfigError(f"{key}={value} is not allowed: it must be {allowed}.")
-
-
-def _require_one_of(cfg: DictConfig, key: str, options: tuple[str, ...]) -> None:
-    value = OmegaConf.select(cfg, key)
-    if value not in options:
-        hint = nearest(value, options)
-        raise ConfigError(f"{key}={value} is not allowed: use one of {', '.join(options)}.{hint}")
