@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab.arguments import is_number, needed, parameters_of, takes_any, text_numbers
 from lab.cause import described, place, root
 from lab.errors import ConfigError, explain
+from lab.extras import how_to_install
 from lab.hints import nearest
 from lab.schedule import Schedule, complete, scheduler_node
 
@@ -134,7 +135,8 @@ def _not_found(target: str, error: Exception) -> str:
     if not owner:
         return f"it is not the full name of a class: write MODULE.{name or 'CLASS'}."
     if missing and f"{owner}.".startswith(f"{missing}."):
-        return f"there is no module {missing}: correct the name, or install what provides it."
+        remedy = how_to_install(missing) or "correct the name, or install what provides it"
+        return f"there is no module {missing}: {remedy}."
     is_attribute = isinstance(cause, AttributeError) and place(cause) is None
     if missing != target and not is_attribute:
         return explain(cause) or f"{described(cause)}."
