@@ -1,5 +1,6 @@
 """Build what the config names: models, optimizers, schedulers, datasets."""
 
+import copy
 import inspect
 import re
 from collections.abc import Collection, Iterator
@@ -36,23 +37,34 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     """
     cfg = OmegaConf.merge(cfg, known)
     node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
+    if group == "optimizer":
+        node = _without_null_lr(node)
+        args = ([*args[0]], *args[1:])  # not a generator, which can be read once
     built, kind = make(node, group, *args), KINDS[group]
     if not isinstance(built, _locate(kind)):
         raise ConfigError(
             f"{group} ({node._target_}) gives a {type(built).__name__}, which is not a {kind}: "
             "name another class by _target_, one that is derived from it."
         )
+    if group == "optimizer":
+        _check_step(node, *args)
     return built
 
 
 def build_schedule(cfg: DictConfig, optimizer: Any, steps: list[int]) -> Schedule:
     """The schedule of a run with so many `steps` in each epoch. Raises ConfigError.
 
-    `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch.
+    `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch. A
+    reference to `optimizer.lr` finds that of the optimizer where the config sets none.
     """
     interval = cfg.scheduler.get("interval", "step")
     total_steps = sum(steps) if interval == "step" else len(steps)
-    scheduler = build(cfg, "scheduler", optimizer, total_steps=total_steps)
+    known: dict[str, Any] = {"total_steps": total_steps}
+    for group in optimizer.param_groups:
+        group.setdefault("lr", 1.0)  # every scheduler multiplies it
+    if OmegaConf.select(cfg, "optimizer.lr") is None:
+        known["optimizer"] = {"lr": optimizer.param_groups[0]["lr"]}
+    scheduler = build(cfg, "scheduler", optimizer, **known)
     return Schedule(scheduler, interval, cfg.scheduler.get("monitor"))
 
 
@@ -83,6 +95,28 @@ def blame(node: DictConfig, group: str, error: Exception) -> str:
         reason += f" Check its arguments: {said or 'none'}."
     reason += "".join(f" {sentence}" for sentence in text_numbers(node, group))
     return f"{group} ({node.get('_target_')}): {reason}"
+
+
+def _without_null_lr(node: DictConfig) -> DictConfig:
+    """The node of an optimizer without an `lr` of null, which stands for that of its class."""
+    if "lr" in node and node.lr is None:
+        return OmegaConf.masked_copy(node, [key for key in node if key != "lr"])
+    return node
+
+
+def _check_step(node: DictConfig, parameters: list[Any], *args: Any) -> None:
+    """Raises ConfigError for an optimizer whose step needs more than a gradient of each of the
+    `parameters`, which remain as they are."""
+    optimizer = make(node, "optimizer", copy.deepcopy(parameters), *args)
+    for weights in (weights for group in optimizer.param_groups for weights in group["params"]):
+        weights.grad = weights.detach() * 0
+    try:
+        optimizer.step()
+    except Exception as error:  # whatever a step raises
+        raise ConfigError(
+            f"optimizer ({node._target_}): {described(root(error))}. script.py calls its step "
+            "without a closure, and all gradients are dense: use an optimizer that needs no more."
+        ) from error
 
 
 def _check_classes(node: DictConfig, group: str, given: Collection[str] = ()) -> None:

@@ -5,7 +5,7 @@ Nothing here imports torch, so a mistyped command is refused at once.
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -22,6 +22,7 @@ NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
 ADDED = {"dataset.repeats": 1, "augmentation.randaugment": 0, "augmentation.magnitude": 9}
 ADDED |= {f"augmentation.{key}": 0.0 for key in ("cutout", "mixup", "cutmix")}
+ADDED |= dict.fromkeys(("ema", "init_from", "optimizer.lr"))
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
@@ -84,7 +85,7 @@ class Config:
     dataset: Dataset = MISSING
     augmentation: Augmentation = MISSING
     model: Any = MISSING
-    optimizer: Any = MISSING
+    optimizer: Any = field(default_factory=lambda: {"lr": None})  # null: the default of its class
     scheduler: Any = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
@@ -128,11 +129,12 @@ def check(cfg: DictConfig) -> None:
         _require_one_of(cfg, "scheduler.interval", ("step", "epoch"))
     if "monitor" in cfg.scheduler:
         _require_one_of(cfg, "scheduler.monitor", ("train_loss", "val_loss", "val_accuracy"))
-    learning_rate = cfg.optimizer.get("lr", 1.0)
+    learning_rate = OmegaConf.select(cfg, "optimizer.lr")
     if text := [said for said in text_numbers(cfg.optimizer, "optimizer") if ".lr=" in said]:
         raise ConfigError(text[0])
     valid = type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
-    _require(cfg, "optimizer.lr", valid, "a number above 0")
+    valid = valid or learning_rate is None
+    _require(cfg, "optimizer.lr", valid, "a number above 0, or null, which is the class's own")
     _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
     _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
