@@ -116,7 +116,7 @@ REFUSALS = [
     (["optimizer.lr=???"], "Missing mandatory value: optimizer.lr"),
     (["dataset.classes=[a,b]"], "dataset.classes=.*one name per class"),
     (["dataset.mean=[0,0,0]"], "dataset.mean=.*one value per channel"),
-    (["model=null"], "model=null is not allowed: model is a group.*one of cnn, linear, mlp, resnet"),
+    (["model=null"], "model=null is not allowed: model is a group.*one of cnn, linear, mlp, res"),
     (["scheduler=5"], "scheduler=5 is not allowed: scheduler is a group.*constant, cosine, onec"),
     (["optimizer={a:1}"], "optimizer.a is not a key of optimizer"),
     (["seed=range(0)"], "seed=range.0. gives several values, which takes --multirun"),
