@@ -1,15 +1,12 @@
 """The arguments of the classes that a config names."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from inspect import Parameter
 from typing import Any
 
 from hydra._internal.utils import _locate
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -53,19 +50,3 @@ def how_to_add(group: str, name: str, node: Mapping[str, Any]) -> str:
         f" {target} has no {name}; its other arguments are added with a plus, as in "
         f"+{group}.{others[0]}=…: {', '.join(others)}."
     )
-
-
-def text_numbers(node: DictConfig | ListConfig, group: str) -> list[str]:
-    """A sentence for each value of a group that is a number in quotes."""
-    sentences = []
-    for key in node if isinstance(node, DictConfig) else range(len(node)):
-        value = node[key]
-        name = f"{group}[{key}]" if isinstance(key, int) else f"{group}.{key}"
-        if isinstance(value, DictConfig | ListConfig):
-            sentences += text_numbers(value, name)
-        elif isinstance(value, str) and NUMBER.fullmatch(value.strip()) and str(key)[0] != "_":
-            advice = "without quotes it is a number"
-            if "${oc.env" in str(OmegaConf.to_container(node, resolve=False)):
-                advice = "as environment variables are: write ${oc.decode:${oc.env:NAME}}"
-            sentences.append(f"{name}={value!r} is text: {advice}.")
-    return sentences

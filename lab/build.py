@@ -10,12 +10,13 @@ from hydra._internal.utils import _locate
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lab.arguments import is_number, needed, parameters_of, takes_any, text_numbers
+from lab.arguments import is_number, needed, parameters_of, takes_any
 from lab.cause import described, place, root
 from lab.errors import ConfigError, explain
 from lab.extras import how_to_install
 from lab.hints import nearest
 from lab.schedule import Schedule, complete, scheduler_node
+from lab.schema import text_numbers
 
 # What a group must build: a class by its full name, not imported before it is needed.
 KINDS = {

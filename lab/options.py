@@ -1,11 +1,10 @@
-"""Checks of the values in a config, and those of what is optional in training."""
+"""What a config may say of options of training: augmentation and the average of the weights."""
 
 import math
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from lab.errors import ConfigError
-from lab.hints import nearest
+from lab.require import require
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -23,18 +22,3 @@ def check_options(cfg: DictConfig) -> None:
     require(cfg, "augmentation.magnitude", 0 <= changes.magnitude <= 30, "0 to 30")
     valid = cfg.ema is None or 0 < cfg.ema < 1
     require(cfg, "ema", valid, "null, or above 0 and below 1, as 0.999 is")
-
-
-def require(cfg: DictConfig, key: str, holds: bool, allowed: str) -> None:
-    """Raises ConfigError for the value of `key` unless `holds`; `allowed` says what it must be."""
-    if not holds:
-        value = OmegaConf.select(cfg, key)
-        raise ConfigError(f"{key}={value} is not allowed: it must be {allowed}.")
-
-
-def require_one_of(cfg: DictConfig, key: str, options: tuple[str, ...]) -> None:
-    """Raises ConfigError for a value of `key` that is not among `options`."""
-    value = OmegaConf.select(cfg, key)
-    if value not in options:
-        hint = nearest(value, options)
-        raise ConfigError(f"{key}={value} is not allowed: use one of {', '.join(options)}.{hint}")

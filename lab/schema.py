@@ -5,17 +5,17 @@ Nothing here imports torch, so a mistyped command is refused at once.
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
-from lab.arguments import text_numbers
 from lab.errors import ConfigError
 from lab.options import check_options
-from lab.options import require as _require
-from lab.options import require_one_of as _require_one_of
+from lab.require import require as _require
+from lab.require import require_one_of as _require_one_of
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
@@ -28,6 +28,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
 MAX_COUNT = 2**31 - 1  # of images or pixels; torch counts in 64 bits
 COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass
@@ -199,6 +200,22 @@ def _require_class(cfg: DictConfig, group: str) -> None:
         )
     if group == "model" and node.get("_partial_"):
         raise ConfigError("model._partial_=true is not allowed: leave it out of the model's file.")
+
+
+def text_numbers(node: DictConfig | ListConfig, group: str) -> list[str]:
+    """A sentence for each value of a group that is a number in quotes."""
+    sentences = []
+    for key in node if isinstance(node, DictConfig) else range(len(node)):
+        value = node[key]
+        name = f"{group}[{key}]" if isinstance(key, int) else f"{group}.{key}"
+        if isinstance(value, DictConfig | ListConfig):
+            sentences += text_numbers(value, name)
+        elif isinstance(value, str) and NUMBER.fullmatch(value.strip()) and str(key)[0] != "_":
+            advice = "without quotes it is a number"
+            if "${oc.env" in str(OmegaConf.to_container(node, resolve=False)):
+                advice = "as environment variables are: write ${oc.decode:${oc.env:NAME}}"
+            sentences.append(f"{name}={value!r} is text: {advice}.")
+    return sentences
 
 
 def check_free(cfg: DictConfig) -> None:
