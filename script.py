@@ -56,6 +56,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     )
     model = build(cfg, "model")
     check_model(model, cfg, curriculum.sizes(cfg.dataset.image_size))
+    run.initialise(model)  # with the weights that init_from names, if it does
     machine.place(model)
     optimizer = build(cfg, "optimizer", model.parameters())
     run.note(**machine.facts())
