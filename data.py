@@ -5,12 +5,13 @@ uint8 tensor that is already on the device. `lab/images.py` has the `ImageSet` o
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lab.augmentation import Augmentation, Changes
 from lab.errors import ConfigError
 from lab.images import ImageSet, normalised
 
@@ -53,23 +54,6 @@ def split(
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """Random changes that keep the class of an image; none with `shift=0, mirror=False`.
-
-    `shift` is the largest move in pixels, drawn per image and axis, with black at the border.
-    `mirror` flips half of the images left to right in one epoch and the other half in the next,
-    which works better than chance (Jordan 2024, https://arxiv.org/abs/2404.00498).
-    """
-
-    shift: int = 0
-    mirror: bool = False
-
-    def views(self, images: Tensor) -> list[Tensor]:
-        """What to average a prediction over: a model trained on mirror images is shown both."""
-        return [images, images.flip(3)] if self.mirror else [images]
-
-
-@dataclass(frozen=True)
 class Shrink:
     """Progressive resizing: the first `share` of the epochs sees images of `factor` their side,
     which costs less and is as accurate (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
@@ -92,7 +76,7 @@ class Curriculum:
     epochs: int
     batch_size: int
     seed: int
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
     shrink: Shrink = Shrink()
     skip_easy: float = 0.0
     class_weights: str | None = None
@@ -129,14 +113,14 @@ class Curriculum:
         shown = torch.ones(count, dtype=torch.bool)
         shown[positions[: len(positions) // 2]] = False  # a random half of the easy ones
         order = order[shown]
-        limit = self.augmentation.shift
-        moves = torch.randint(2 * limit + 1, (2, len(order)), generator=generator)
         mirrored = mirrored_first.logical_xor(torch.tensor(number % 2 == 1))[order]
+        device = image_losses.device
+        changes = self.augmentation.draw(mirrored, generator, device)
         weights = 1.0 + easy[order]
         if self.class_weights == "balanced":
             weights *= balanced(train_set.labels.cpu())[order]
-        drawn = (part.to(image_losses.device) for part in (order, weights, moves, mirrored))
-        return Epoch(self, number, start, train_set, *drawn)
+        order, weights = order.to(device), weights.to(device)
+        return Epoch(self, number, start, train_set, order, weights, changes)
 
     def _skip_share(self, number: int) -> float:
         return self.skip_easy if number < self.epochs - self.epochs // 16 else 0.0
@@ -144,8 +128,12 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, labels, int64 `(B,)`,
-    and weights, float32 `(B,)`, by which the images count in the loss."""
+    """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, targets, and weights,
+    float32 `(B,)`, by which the images count in the loss.
+
+    The targets are what cross-entropy takes: labels, int64 `(B,)`, or, where mixup or cutmix blends
+    two images, the shares of their classes, float32 `(B, num_classes)`.
+    """
 
     curriculum: Curriculum
     number: int
@@ -153,26 +141,23 @@ class Epoch:
     train_set: ImageSet
     order: Tensor  # int64 (n,), indices into train_set
     weights: Tensor  # float32 (n,)
-    moves: Tensor  # int64 (2, n), shift per axis in pixels, 0 … 2·shift; `shift` is no move
-    mirrored: Tensor  # bool (n,)
+    changes: Changes  # of the n images
 
     def __len__(self) -> int:
         return num_batches(len(self.order), self.curriculum.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        size, augmentation = self.curriculum.batch_size, self.curriculum.augmentation
+        size, classes = self.curriculum.batch_size, self.train_set.num_classes
         parts = [slice(i * size, (i + 1) * size) for i in range(self.start, len(self))]
         batches = self.train_set.batches([self.order[part] for part in parts])
         for part, (images, labels) in zip(parts, batches, strict=True):
-            if augmentation.shift:
-                images = shifted(images, self.moves[:, part], augmentation.shift)
-            if augmentation.mirror:
-                flip = self.mirrored[part, None, None, None]
-                images = torch.where(flip, images.flip(3), images)
+            changes = self.changes[part]
+            images = changes.of_pixels(images)
             images = normalised(images, self.train_set.mean, self.train_set.std)
             if self.number < self.curriculum.small_epochs:
                 images = resized(images, self.curriculum.shrink.factor)
-            yield images, labels, self.weights[part]
+            images, targets = changes.of_batch(images, labels, classes)
+            yield images, targets, self.weights[part]
 
 
 def num_batches(num_images: int, batch_size: int) -> int:
@@ -184,14 +169,6 @@ def balanced(labels: Tensor) -> Tensor:
     """The weight of each image: scikit-learn's `n / (classes * count)` of its class, float32."""
     counts = labels.bincount()
     return (len(labels) / (counts.count_nonzero() * counts))[labels]
-
-
-def shifted(images: Tensor, moves: Tensor, limit: int) -> Tensor:
-    """Move images `(B, C, H, W)` by `moves` `(2, B)`, each 0 … 2·limit; `limit` is no move."""
-    height, width = images.shape[2:]
-    padded = F.pad(images, (limit, limit, limit, limit))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, moves, moves, H, W), a view
-    return windows[torch.arange(len(images), device=images.device), :, moves[0], moves[1]]
 
 
 def resized(images: Tensor, factor: float) -> Tensor:

@@ -3,6 +3,7 @@
 python evaluate.py run=FOLDER
 python evaluate.py run=FOLDER dataset=kmnist
 python evaluate.py run=FOLDER images=[three.png,seven.jpg]
+python evaluate.py run=FOLDER export=model.pt2    the model for other programs; or model.onnx
 
 In Python, `load(FOLDER)` gives the model. The folder may come from a stranger: no code in it runs,
 and nothing in it is changed.
@@ -23,6 +24,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from lab import command_line, files, record, schema
 from lab.build import build, locate
 from lab.errors import ConfigError, errors_as_sentences
+from lab.options import check_export
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,8 +42,12 @@ def main(asked: DictConfig) -> None:
     cfg, result = read(asked.run, trust=asked.trust)
     facts = asked.dataset if "dataset" in asked else cfg.dataset
     check_same_shape(facts, cfg.dataset)
-    trained = load(asked.run, asked.device, asked.trust)
-    if asked.images:
+    if asked.export:
+        check_export(path := files.located(str(asked.export)))
+    trained = load(asked.run, "cpu" if asked.export else asked.device, asked.trust)
+    if asked.export:
+        export(path, trained)
+    elif asked.images:
         names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
         classify([Path(os.path.expanduser(str(name))) for name in names], trained)
     else:
@@ -88,9 +94,12 @@ def load(folder: str | Path, device: str = "auto", trust: bool = False) -> Train
     from data import Augmentation
     from lab import checkpoint
     from lab.machine import Machine
+    from lab.model_check import materialise
 
     machine = Machine.prepare(device, cfg.precision, cfg.deterministic, cfg.seed)
-    model = machine.place(build(cfg, "model"))
+    if cfg.model.get("pretrained"):  # the weights come from the folder: nothing to download
+        cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False}})
+    model = machine.place(materialise(build(cfg, "model"), cfg))
     checkpoint.load_weights(files.located(str(folder)) / "best.pt", model)
     return Trained(model.eval(), cfg, machine, Augmentation(**cfg.augmentation))
 
@@ -150,6 +159,13 @@ def classify(paths: list[Path], trained: Trained) -> None:
         ranked = sorted(zip(probabilities, trained.classes, strict=True), reverse=True)
         print(f"{path}: {ranked[0][1]} ({', '.join(changes)})")
         print("  " + "  ".join(f"{name} {probability:.1%}" for probability, name in ranked))
+
+
+def export(path: Path, trained: Trained) -> None:
+    """Write the model to a file that other programs load, after a comparison of its logits."""
+    from lab.export import export as write
+
+    print(write(trained.model, trained.cfg, path))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Image classifiers: Linear, MLP, FCNN, ViT.
+"""Image classifiers: Linear, MLP, FCNN, ViT, and those of torchvision and timm.
 
 Each is a plain `nn.Module` that maps normalised images `(B, C, H, W)` to logits `(B, num_classes)`.
 Its constructor takes three facts of the dataset by keyword: `in_channels`, `image_size` (pixels;
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab import check
+from lab.networks import from_timm as from_timm
+from lab.networks import from_torchvision as from_torchvision
 
 
 class Linear(nn.Module):

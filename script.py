@@ -55,6 +55,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     curriculum = Curriculum(cfg.epochs, cfg.batch_size, cfg.seed, *shown)
     model = build(cfg, "model")
     check_model(model, cfg, curriculum.sizes(cfg.dataset.image_size))
+    run.initialise(model)  # with the weights that init_from names, if it does
     machine.place(model)
     optimizer = build(cfg, "optimizer", model.parameters())
     run.note(**machine.facts())
@@ -73,7 +74,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     steps = curriculum.steps(len(train_set))
     scheduler = build_schedule(cfg, optimizer, steps)
     image_losses = torch.zeros(len(train_set), device=machine.device)
-    state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed)
+    state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed, cfg.ema)
     machine.compile(model, cfg.compile, sum(steps))
     run.begin(state)  # loads last.pt if there is one
     log.info(counts)
@@ -87,7 +88,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
             train = train_epoch(
                 state, epoch, machine, cfg.label_smoothing, cfg.grad_clip, autosave.after_step
             )
-            val = evaluate(model, val_set, machine, augmentation)
+            val = evaluate(state.evaluated, val_set, machine, augmentation)
             state.end_epoch(train, val)
             run.write_epoch(state)
             autosave.after_epoch()

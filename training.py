@@ -34,11 +34,11 @@ def train_epoch(
     autocast = machine.autocast()  # once: its construction takes a noticeable part of a small step
     title = f"epoch {epoch.number + 1}"
     batches = tqdm(epoch, title, initial=epoch.start, leave=False, disable=None)
-    for images, labels, weights in batches:
+    for images, targets, weights in batches:
         with autocast:
             logits = model(images)
         losses = F.cross_entropy(
-            logits.float(), labels, label_smoothing=label_smoothing, reduction="none"
+            logits.float(), targets, label_smoothing=label_smoothing, reduction="none"
         )
         optimizer.zero_grad()
         weighted_mean(losses, weights).backward()

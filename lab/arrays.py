@@ -48,7 +48,9 @@ def image_set(dataset: Any, facts: Any, root: Path, on_bad_image: str) -> tuple[
     labels = _from_zero(labels, facts, f"{name} in {root}")
     if isinstance(images, Tensor):
         images = _bytes(images, name).contiguous()
-    return ImageSet(images, labels, tuple(facts.mean), tuple(facts.std)), _skipped(dataset, images)
+    scale = tuple(facts.mean), tuple(facts.std)
+    found = ImageSet(images, labels, *scale, num_classes=facts.num_classes)
+    return found, _skipped(dataset, images)
 
 
 def _skipped(dataset: Any, images: Tensor | OnDisk) -> int:

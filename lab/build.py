@@ -1,5 +1,6 @@
 """Build what the config names: models, optimizers, schedulers, datasets."""
 
+import copy
 import inspect
 import re
 from collections.abc import Collection, Iterator
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab.arguments import is_number, needed, parameters_of, takes_any
 from lab.cause import described, place, root
 from lab.errors import ConfigError, explain
+from lab.extras import how_to_install
 from lab.hints import nearest
 from lab.memory import bounded
 from lab.schedule import Schedule, complete, scheduler_node
@@ -38,19 +40,30 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     """
     cfg = OmegaConf.merge(cfg, known)
     node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
+    if group == "optimizer":
+        node = _without_null_lr(node)
+        args = ([*args[0]], *args[1:])  # not a generator, which can be read once
     built = make(node, group, *args)
     _check_kind(type(built), group, node)  # of what a function returns, too
+    if group == "optimizer":
+        _check_step(node, *args)
     return built
 
 
 def build_schedule(cfg: DictConfig, optimizer: Any, steps: list[int]) -> Schedule:
     """The schedule of a run with so many `steps` in each epoch. Raises ConfigError.
 
-    `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch.
+    `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch. A
+    reference to `optimizer.lr` finds that of the optimizer where the config sets none.
     """
     interval = cfg.scheduler.get("interval", "step")
     total_steps = sum(steps) if interval == "step" else len(steps)
-    scheduler = build(cfg, "scheduler", optimizer, total_steps=total_steps)
+    known: dict[str, Any] = {"total_steps": total_steps}
+    for group in optimizer.param_groups:
+        group.setdefault("lr", 1.0)  # every scheduler multiplies it
+    if OmegaConf.select(cfg, "optimizer.lr") is None:
+        known["optimizer"] = {"lr": optimizer.param_groups[0]["lr"]}
+    scheduler = build(cfg, "scheduler", optimizer, **known)
     return Schedule(scheduler, interval, cfg.scheduler.get("monitor"))
 
 
@@ -95,6 +108,28 @@ def _check_kind(found: Any, group: str, node: DictConfig) -> None:
             f"{group} ({node._target_}) gives a {found.__name__}, which is not a {kind}: "
             "name another class by _target_, one that is derived from it."
         )
+
+
+def _without_null_lr(node: DictConfig) -> DictConfig:
+    """The node of an optimizer without an `lr` of null, which stands for that of its class."""
+    if "lr" in node and node.lr is None:
+        return OmegaConf.masked_copy(node, [key for key in node if key != "lr"])
+    return node
+
+
+def _check_step(node: DictConfig, parameters: list[Any], *args: Any) -> None:
+    """Raises ConfigError for an optimizer whose step needs more than a gradient of each of the
+    `parameters`, which remain as they are."""
+    optimizer = make(node, "optimizer", copy.deepcopy(parameters), *args)
+    for weights in (weights for group in optimizer.param_groups for weights in group["params"]):
+        weights.grad = weights.detach() * 0
+    try:
+        optimizer.step()
+    except Exception as error:  # whatever a step raises
+        raise ConfigError(
+            f"optimizer ({node._target_}): {described(root(error))}. script.py calls its step "
+            "without a closure, and all gradients are dense: use an optimizer that needs no more."
+        ) from error
 
 
 def _check_classes(node: DictConfig, group: str, given: Collection[str] = ()) -> None:
@@ -147,7 +182,8 @@ def _not_found(target: str, error: Exception) -> str:
     if not owner:
         return f"it is not the full name of a class: write MODULE.{name or 'CLASS'}."
     if missing and f"{owner}.".startswith(f"{missing}."):
-        return f"there is no module {missing}: correct the name, or install what provides it."
+        remedy = how_to_install(missing) or "correct the name, or install what provides it"
+        return f"there is no module {missing}: {remedy}."
     is_attribute = isinstance(cause, AttributeError) and place(cause) is None
     if missing != target and not is_attribute:
         return explain(cause) or f"{described(cause)}."

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from lab.extras import how_to_install
+
 PROJECT = Path(__file__).resolve().parent.parent
 # Folders of code that nobody has to edit for an experiment of their own: its bugs are ours.
 OURS = ("lab", "sweeps", "hydra_plugins", "tests")
@@ -40,6 +42,8 @@ def described(error: BaseException) -> str:
     if where := place(error):
         text += f" ({where})"
     advice = next((advice for found, advice in ADVICE.items() if re.search(found, text)), None)
+    if isinstance(error, ModuleNotFoundError) and (command := how_to_install(error.name)):
+        advice = f"It is optional: {command}"
     return f"{text}. {advice}" if advice else text
 
 

@@ -56,3 +56,12 @@ def kernels_fit(image_size: int, kernel_sizes: Sequence[int], paddings: Sequence
                 "odd ones with padding='same'."
             )
         size = (size + 2 * padding - kernel_size) // 2 + 1
+
+
+def is_a_name(**argument: str) -> None:
+    """Raises Refusal for an address, like hf-hub:owner/name, or a path instead of a name."""
+    ((name, value),) = argument.items()
+    if not str(value).replace(".", "_").isidentifier():
+        raise Refusal(
+            f"{name}={value!r} is not the name of a network: it is made of letters, digits and _."
+        )

@@ -16,7 +16,8 @@ RESUMED = "resumed"  # the name of the config of a run that resume=FOLDER names
 
 # Keys whose values are names or paths, which are taken as they are typed: Hydra's grammar would
 # refuse =, ~, quotes, parentheses and accents in them.
-NAMES = ("name", "images", "run", "data_dir", "hydra.run.dir", "hydra.sweep.dir")
+NAMES = ("name", "images", "run", "data_dir", "init_from", "export")
+NAMES += ("hydra.run.dir", "hydra.sweep.dir")
 QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""")  # as Hydra quotes
 LIST_ITEM = re.compile(rf"\s*({QUOTED.pattern}|[^,]*?)\s*(,|$)")
 FUNCTION = re.compile(r"(choice|shuffle|sort|tag)\(.*\)")  # of Hydra, for sweeps

@@ -104,6 +104,7 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     val: "ImageSet | None" = None  # validation images that the source keeps apart from these
+    num_classes: int = 0  # which only mixup and cutmix need
 
     def __len__(self) -> int:
         return len(self.images)

@@ -1,4 +1,4 @@
-"""A model is tried on two images before any data is read."""
+"""A model is tried on a batch of zeros before any data is read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lab.build import blame
 from lab.errors import ConfigError
@@ -40,6 +41,17 @@ def check_model(model: nn.Module, cfg: DictConfig, sizes: Sequence[int]) -> None
     finally:
         model.train(is_training)
         set_generators(random_state)
+
+
+def materialise(model: nn.Module, cfg: DictConfig) -> nn.Module:
+    """`model`, its lazy layers with the shapes that they get from a batch of zeros."""
+    if any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+        is_training, facts = model.training, cfg.dataset
+        images = torch.zeros(2, facts.in_channels, facts.image_size, facts.image_size)
+        with torch.no_grad():
+            model.eval()(images)
+        model.train(is_training)
+    return model
 
 
 def _logits(model: nn.Module, cfg: DictConfig, images: Tensor, full_size: int) -> Any:

@@ -153,13 +153,14 @@ def write_config(path: Path, cfg: DictConfig) -> None:
 def portable(cfg: DictConfig) -> dict[str, Any]:
     """The content of a config, such that it means the same everywhere and at any time.
 
-    Resolvers (`oc.env`, `now`, …) are resolved and `data_dir` is made absolute. References between
+    Resolvers (`oc.env`, `now`, …) are resolved, and paths are made absolute. References between
     keys are kept, so that an override on resuming reaches all keys that refer to it.
     """
     raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
     content = without_resolvers(raw, resolved)
-    if cfg.data_dir:
-        content["data_dir"] = str(files.located(cfg.data_dir))
+    for key in ("data_dir", "init_from"):
+        if cfg[key]:
+            content[key] = str(files.located(cfg[key]))
     return content
 
 

@@ -21,6 +21,8 @@ from lab.errors import HINT, Refusal, RunFailed, explain
 from lab.signals import exit_on_signals
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from lab.state import State
 
 log = logging.getLogger(__name__)
@@ -147,6 +149,13 @@ class Run:
         if self.is_recording:
             self._write("running")
             self._say_what_and_where()
+
+    def initialise(self, model: "nn.Module") -> None:
+        """Load the weights that `init_from` names, if it does and `begin` will not load others."""
+        if self.cfg.init_from and not (self.folder / "last.pt").exists():
+            from lab import initial  # not at the top: it imports torch
+
+            self.note(init_from=initial.load(model, self.cfg))
 
     def begin(self, state: "State") -> None:
         """Load the last checkpoint, if there is one. From here on, nothing is refused any more."""

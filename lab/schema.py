@@ -6,7 +6,7 @@ Nothing here imports torch, so a mistyped command is refused at once.
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,16 +14,18 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from lab.errors import ConfigError
 from lab.facts import COUNT, MAX_COUNT, check_facts, check_use
+from lab.options import check_options
 from lab.require import require as _require
 from lab.require import require_one_of as _require_one_of
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
-ADDED = {
-    **{"dataset.repeats": 1, "dataset.target_offset": 0, "dataset.transpose": False},
-    "on_bad_image": "refuse",
-}
+ADDED = {"dataset.repeats": 1, "augmentation.randaugment": 0, "augmentation.magnitude": 9}
+ADDED |= {"dataset.target_offset": 0, "dataset.transpose": False, "on_bad_image": "refuse"}
+ADDED |= {f"augmentation.{key}": 0.0 for key in ("cutout", "mixup", "cutmix")}
+ADDED |= dict.fromkeys(("ema", "init_from", "optimizer.lr", "class_weights", "fold", "folds"))
+ADDED |= dict.fromkeys(("dataset.train", "dataset.test", "dataset.val"))
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
@@ -56,10 +58,15 @@ class Dataset:
 
 @dataclass
 class Augmentation:
-    """Random changes of the training images (`data.Augmentation`)."""
+    """Random changes of the training images (`lab.augmentation`); each option sets some."""
 
-    shift: int = MISSING
-    mirror: bool = MISSING
+    shift: int = 0
+    mirror: bool = False
+    cutout: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    randaugment: int = 0
+    magnitude: int = 9
 
 
 @dataclass
@@ -85,7 +92,7 @@ class Config:
     dataset: Dataset = MISSING
     augmentation: Augmentation = MISSING
     model: Any = MISSING
-    optimizer: Any = MISSING
+    optimizer: Any = field(default_factory=lambda: {"lr": None})  # null: the default of its class
     scheduler: Any = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
@@ -104,9 +111,11 @@ class Config:
     checkpoint: Checkpoint = MISSING
     name: str = MISSING
     fail_fast: bool = MISSING
-    trial: int | None = None  # older run folders do not have it
     total_steps: int | None = MISSING
     # Older run folders do not have these.
+    trial: int | None = None
+    ema: float | None = None
+    init_from: str | None = None
     on_bad_image: str = "refuse"
     class_weights: str | None = None
     fold: int | None = None
@@ -134,11 +143,12 @@ def check(cfg: DictConfig) -> None:
         _require_one_of(cfg, "scheduler.interval", ("step", "epoch"))
     if "monitor" in cfg.scheduler:
         _require_one_of(cfg, "scheduler.monitor", ("train_loss", "val_loss", "val_accuracy"))
-    learning_rate = cfg.optimizer.get("lr", 1.0)
+    learning_rate = OmegaConf.select(cfg, "optimizer.lr")
     if text := [said for said in text_numbers(cfg.optimizer, "optimizer") if ".lr=" in said]:
         raise ConfigError(text[0])
     valid = type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
-    _require(cfg, "optimizer.lr", valid, "a number above 0")
+    valid = valid or learning_rate is None
+    _require(cfg, "optimizer.lr", valid, "a number above 0, or null, which is the class's own")
     _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
     _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
@@ -159,6 +169,7 @@ def _require_numbers(cfg: DictConfig) -> None:
     for key in ("augmentation.shift", "dataset.shift"):
         valid = 0 <= OmegaConf.select(cfg, key) < size
         _require(cfg, key, valid, f"0 or more pixels, fewer than the {size} of an image")
+    check_options(cfg)
     _require(cfg, "shrink.share", 0 <= shrink.share <= 1, "a share of the epochs, 0 to 1")
     _require(cfg, "shrink.factor", 0 < shrink.factor <= 1, "above 0 and at most 1")
     _require(cfg, "shrink.factor", shrink.factor * size >= 1, f"at least 1/{size}, one pixel")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lab import checkpoint
+from lab.average import Average
 from lab.checkpoint import CheckpointError
 from lab.schedule import Schedule
 
@@ -31,11 +32,20 @@ class State:
     steps: list[int]  # in each epoch
     image_losses: Tensor  # (N,), of each training image when it was last trained on
     seed: int = 0
+    ema: float | None = None  # decay of the average of the weights; without it, there is none
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of figures per epoch
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     # Of the epoch under way:
     losses: list[Tensor] = field(default_factory=list)  # (B,) per step
     started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.average = Average(self.model, self.optimizer, self.ema) if self.ema else None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """What is validated, kept as the best and tested: the average of the model, or itself."""
+        return self.average.module if self.average else self.model
 
     @property
     def epoch(self) -> int:
@@ -72,7 +82,7 @@ class State:
         self.losses = []
         self.scheduler.end_epoch(row)
         if self.best is row:
-            weights = self.model.state_dict()
+            weights = self.evaluated.state_dict()
             self.best_weights = {name: value.clone() for name, value in weights.items()}
 
     def summary(self) -> dict[str, Any]:
@@ -101,6 +111,8 @@ class State:
             "seed": self.seed,
             "generators": generators(),
         }
+        if self.average:
+            content["average"] = self.average.state_dict()
         checkpoint.save(content, path)
 
     def save_best(self, path: Path) -> None:
@@ -135,6 +147,8 @@ class State:
         checkpoint.check_progress(saved, path)
         if saved["history"] or saved["best_weights"]:
             checkpoint.check_weights(saved["best_weights"], own, path)
+        if self.average and "average" in saved:
+            checkpoint.check_weights(saved["average"], self.average.state_dict(), path)
         checkpoint.check_optimizer(saved["optimizer"], self.optimizer, path)
         if saved.get("seed", self.seed) != self.seed:
             raise CheckpointError(
@@ -164,6 +178,12 @@ class State:
         memory than their shape says, and kernels would write behind them."""
         weights = self.model.state_dict()
         self.model.load_state_dict(saved["model"])
+        if self.average and "average" in saved:
+            self.average.load_state_dict(
+                checkpoint.own_copies(saved["average"], self.average.state_dict())
+            )
+        elif self.average:  # the run had none until now
+            self.average.n_averaged.zero_()
         own, groups = checkpoint.state_of(self.optimizer), self.optimizer.state_dict()
         state = {
             number: checkpoint.own_copies(values, own[number])

@@ -94,13 +94,6 @@ def test_the_first_epochs_use_smaller_images(numbered):
     assert sizes == [3, 3, 5, 5] and curriculum.small_epochs == 2
 
 
-def test_shift_moves_an_image_and_fills_the_gap_with_black():
-    image = torch.arange(1, 10, dtype=torch.uint8).view(1, 1, 3, 3).repeat(2, 1, 1, 1)
-    moved = data.shifted(image, torch.tensor([[1, 2], [1, 0]]), limit=1)
-    assert torch.equal(moved[0], image[0])
-    assert moved[1, 0].tolist() == [[0, 4, 5], [0, 7, 8], [0, 0, 0]]
-
-
 def test_mirror_flips_half_of_the_images_and_the_other_half_in_the_next_epoch():
     images = torch.zeros(1000, 1, 4, 4, dtype=torch.uint8)
     images[:, :, :, 0] = 1

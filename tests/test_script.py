@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import PROJECT, options, run_folders, start
 
-MODELS = options("model")
+MODELS = ["cnn", "linear", "mlp", "vit"]  # those of models.py
 
 
 def result(folder) -> dict:
@@ -31,6 +31,25 @@ def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimi
     (folder,) = run_folders(tmp_path)
     assert result(folder)["status"] == "finished"
     assert len(metrics(folder)) == 1
+
+
+@pytest.mark.parametrize("option", sorted(set(options("model")) - set(MODELS)))
+def test_every_other_model_trains_resumes_and_is_evaluated(script, evaluate, tmp_path, option):
+    if option == "timm":
+        pytest.importorskip("timm", reason="needs env/requirements-timm.txt")
+    words = (f"model={option}", "dataset=digits", "limit=8", "batch_size=4", "hydra.run.dir=run")
+    assert script("debug=smoke", *words) == 0
+    assert script("resume=run", "epochs=2") == 0
+    assert evaluate("run=run") == 0
+    assert result(tmp_path / "run")["epochs"] == 2
+
+
+@pytest.mark.parametrize("option", options("augmentation"))
+def test_every_augmentation_trains(script, tmp_path, option):
+    words = ("debug=smoke", "model=linear", "dataset=digits", "limit=64")
+    assert script(*words, f"augmentation={option}") == 0
+    (folder,) = run_folders(tmp_path)
+    assert result(folder)["status"] == "finished"
 
 
 def test_the_run_folder_records_config_metrics_and_result(script, tmp_path, capfd):

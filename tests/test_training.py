@@ -35,7 +35,7 @@ def new_state(cfg, steps: list[int] | None = None) -> State:
     optimizer = build(cfg, "optimizer", model.parameters())
     steps = steps or [1] * 200
     scheduler = build_schedule(cfg, optimizer, steps)
-    return State(model, optimizer, scheduler, steps, image_losses=torch.zeros(64))
+    return State(model, optimizer, scheduler, steps, torch.zeros(64), ema=cfg.ema)
 
 
 def train(state: State, image_set: data.ImageSet, cfg, machine=CPU, **options) -> float:

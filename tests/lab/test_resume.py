@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_folders, start
+from conftest import options, run_folders, start
 from torch.utils._pytree import tree_leaves
 
 from lab import provenance
@@ -178,6 +178,28 @@ def test_a_killed_run_resumes_with_every_scheduler(script, tmp_path, scheduler):
     arguments = ("model=linear", *ARGUMENTS, f"scheduler={scheduler}", "epochs=9", "batch_size=8")
     assert script(*arguments, f"hydra.run.dir={tmp_path / 'whole'}") == 0
     run = kill_at_random(tmp_path, 0, *arguments)
+    assert script(f"resume={run}") == 0
+    assert_same_result(run, tmp_path / "whole")
+
+
+EVERYTHING = "augmentation=[crop_flip,cutout,mixup,cutmix,randaugment]"
+ALONE = [f"augmentation={option}" for option in options("augmentation") if option != "none"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (EVERYTHING, "ema=0.99", "model=mlp"),
+        *(pytest.param((word, "model=linear"), marks=pytest.mark.slow) for word in ALONE),
+        pytest.param((EVERYTHING, "model=cnn", "epochs=5"), marks=pytest.mark.slow),
+        pytest.param(("ema=0.999", "model=cnn", "epochs=5"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_a_killed_run_resumes_with_augmentation_and_average(script, tmp_path, words):
+    arguments = (*ARGUMENTS, "dataset=digits", "dataset.repeats=1", "limit=640", *words)
+    assert script(*arguments, f"hydra.run.dir={tmp_path / 'whole'}") == 0
+    run = kill_at_random(tmp_path, 0, *arguments, f"hydra.run.dir={tmp_path / 'runs/killed'}")
     assert script(f"resume={run}") == 0
     assert_same_result(run, tmp_path / "whole")
 

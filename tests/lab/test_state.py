@@ -46,10 +46,12 @@ def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
 
 
 @pytest.mark.parametrize("stops", [[2], [4], [6], [12], [1, 4, 7, 8, 15, 16, 19]], ids=str)
-@pytest.mark.parametrize("scheduler", options("scheduler"))
+@pytest.mark.parametrize("scheduler", [*options("scheduler"), "onecycle ema"])
 def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stops):
     """Stopped within an epoch and at its end, over several parts of a run."""
+    scheduler, _, ema = scheduler.partition(" ")
     arguments = ("model=mlp", "model.dropout=0.5", "optimizer=adamw", f"scheduler={scheduler}")
+    arguments += ("ema=0.99",) if ema else ()
     cfg = composed("batch_size=16", *arguments)
     path = tmp_path / "last.pt"
 
@@ -82,8 +84,10 @@ def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler,
     for stop in stops:
         train_to(stop)
     resumed = train_to(20)
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    for model, other in ((whole.model, resumed.model), (whole.evaluated, resumed.evaluated)):
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+    assert (whole.evaluated is whole.model) == (not ema)
     rates = [row["lr"] for row in whole.history]
     assert rates == [row["lr"] for row in resumed.history]
     assert whole.scheduler.lr == resumed.scheduler.lr
