@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import csv
+import errno
 import glob
 import io
 import json
@@ -72,6 +73,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             f"{path} could not be written ({error.strerror}): any earlier version of it is intact. "
             "Free some space or make the folder writable, then resume."
         ) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that a disk or a quota has no space left."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 def discard_abandoned(folder: Path, names: str = "*", seconds: float = ABANDONED) -> None:
