@@ -120,9 +120,9 @@ def check_no_link(path: Path) -> None:
 def check_job_folder(folder: Path) -> None:
     """Raises Refusal if something in the folder of a run or a job is a link or a pipe that would be
     written through, or if the folder of a job is itself a link."""
-    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
-    for path in (*(folder,) * is_job, folder / ".hydra"):
-        check_no_link(path)
+    check_no_link(folder / ".hydra")
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # the folder of a single run is the user's own
+        check_no_link(folder)
     for path in (folder / ".lock", *folder.glob("*.log")):
         check_regular(path)
 

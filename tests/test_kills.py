@@ -81,10 +81,11 @@ def finish(commands, run: Path, *command: str) -> None:
     assert code == 0, (words, output, contents(run).keys())
 
 
-def check_run(run: Path, reference: Path) -> None:
+def check_run(run: Path, reference: Path, is_job: bool = False) -> None:
     assert_same_result(run, reference)
-    left = [path.name for path in run.rglob("*") if "partial" in path.name or path.name == ".lock"]
-    assert not left
+    left = {path.name for path in run.rglob("*") if "partial" in path.name or path.name == ".lock"}
+    # The lock of a job that was killed when it had recorded its end: it is not entered again.
+    assert left <= ({".lock"} if is_job else set())
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_small_disk(commands, disk, tmp_path, name, stride):
         resize(None)
         assert commands(here, *command[name])[0] == 0, pages
         for path in whole.rglob("last.pt"):
-            check_run(here / path.parent.relative_to(whole), path.parent)
+            check_run(here / path.parent.relative_to(whole), path.parent, name != "run")
         for table, timed in (("results.csv", ("seconds",)), ("trials.csv", ())):
             if (whole / table).exists():
                 assert rows(here / table, *timed) == rows(whole / table, *timed), pages
@@ -235,7 +236,7 @@ def test_a_sweep_that_is_repeated(commands, tmp_path, points: Callable):
     for point in points(operations):
         again(commands, before, here, point, *SWEEP)
         for job in whole.glob("seed=*"):
-            check_run(here / job.name, job)
+            check_run(here / job.name, job, is_job=True)
         assert rows(here / "results.csv", "seconds") == rows(whole / "results.csv", "seconds")
 
 
@@ -253,6 +254,6 @@ def test_a_search(commands, tmp_path, points: Callable, backend):
         again(commands, None, here, point, *command)
         assert rows(here / "trials.csv") == rows(whole / "trials.csv"), point
         for trial in whole.glob("trial=*"):
-            check_run(here / trial.name, trial)
+            check_run(here / trial.name, trial, is_job=True)
         found = json.loads((here / "search.json").read_text())
         assert found == json.loads((whole / "search.json").read_text())
