@@ -97,7 +97,7 @@ def reference(commands, tmp_path) -> tuple[Path, list[str]]:
     return folder, operations
 
 
-@pytest.mark.parametrize("number", [10, pytest.param(None, marks=slow)])
+@pytest.mark.parametrize("number", [6, pytest.param(None, marks=slow)])
 @pytest.mark.parametrize("points", [kills, pytest.param(fillings, marks=slow)])
 def test_a_run(commands, reference, tmp_path, points: Callable, number):
     uninterrupted, operations = reference
@@ -111,9 +111,9 @@ def test_a_run(commands, reference, tmp_path, points: Callable, number):
         shutil.rmtree(here)
 
 
-@pytest.mark.parametrize("number", [3, pytest.param(None, marks=slow)])
-@pytest.mark.parametrize("points", [kills, pytest.param(fillings, marks=slow)])
-def test_a_resumed_run(commands, reference, tmp_path, points: Callable, number):
+@slow
+@pytest.mark.parametrize("points", [kills, fillings])
+def test_a_resumed_run(commands, reference, tmp_path, points: Callable):
     uninterrupted, operations = reference
     first, here = tmp_path / "first", tmp_path / "here"
     at = operations.index("rename /last.pt") + 5
@@ -123,7 +123,7 @@ def test_a_resumed_run(commands, reference, tmp_path, points: Callable, number):
     code, output, operations = commands(here, *command)
     assert code == 0, output
     check_run(here, uninterrupted)
-    for point in spread(points(operations), number):
+    for point in points(operations):
         shutil.rmtree(here)
         shutil.copytree(first, here)
         interrupt(commands, here, point, *command)
