@@ -32,13 +32,6 @@ PART = (
     *("device", "device_name", "threads", "precision", "data_sha256"),
 )
 GROUPS = ("model", "dataset", "optimizer")
-WRITTEN = (
-    "result.json",
-    "config.yaml",
-    "metrics.csv",
-    "best.pt",
-    "last.pt",
-)  # under the lock alone
 
 
 class Pruned(Exception):
