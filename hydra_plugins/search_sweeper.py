@@ -181,13 +181,16 @@ class SearchSweeper(Sweeper):
     def _outcome(self, folder: Path, answer: JobReturn | None) -> tuple[str, tuple]:
         """The result in the run folder if there is one, else what the function returned.
 
-        Raises Refusal for an objective that is not a figure of the result.
+        Raises Refusal for an objective that is not a figure of the result, and for a run that no
+        search can judge, since the disk was full.
         """
         result = record.result_and_status(folder)
         if result["status"] == "pruned":
             return "pruned", ()
         if result["status"] in ("failed", "damaged"):
             return "failed", ()
+        if result["status"] == "interrupted" and "reason" in result:  # on a full disk
+            raise Refusal(f"{folder.name} was interrupted: {result['reason']}")
         names = list(self.settings.objectives)
         if result["status"] == "finished":
             for name in names:

@@ -1,7 +1,6 @@
 """Checkpoint files: written whole, read without running anything, checked before use."""
 
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ EPOCH_COLUMNS = (
     *("epoch", "train_loss", "val_loss", "val_accuracy"),
     *("lr", "seconds", "images_per_second"),
 )
-# Of an epoch: more than any run can have, and little enough that sums of them are finite.
-MOST_SECONDS, MOST_IMAGES_PER_SECOND = 10**10, 10**13
+# More than any run can have, and little enough that sums of such figures are finite.
+MOST, MOST_SECONDS, MOST_IMAGES_PER_SECOND = 1e40, 1e10, 1e13
 
 
 class CheckpointError(Refusal):
@@ -166,8 +165,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_figure(value: Any) -> bool:
-    """Whether a value is a finite number. A whole number may be too large for a float."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+    """Whether a value is a number that a run can have: losses are of float32."""
+    return type(value) in (int, float) and abs(value) <= MOST
 
 
 def _alike(value: Any, own: Any) -> bool:

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import csv
+import errno
 import glob
 import io
 import json
@@ -75,6 +76,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         ) from error
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what caused it, is that a disk or a quota has no space left."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
 def discard_abandoned(folder: Path, names: str = "*", seconds: float = ABANDONED) -> None:
     """Remove what processes that were killed while they wrote the files `names`, a pattern, have
     left in `folder`, if it is that old. With 0, no other process may be writing there."""
@@ -111,9 +121,9 @@ def check_no_link(path: Path) -> None:
 def check_job_folder(folder: Path) -> None:
     """Raises Refusal if something in the folder of a run or a job is a link or a pipe that would be
     written through, or if the folder of a job is itself a link."""
-    is_job = HydraConfig.get().mode == RunMode.MULTIRUN
-    for path in (*(folder,) * is_job, folder / ".hydra"):
-        check_no_link(path)
+    check_no_link(folder / ".hydra")
+    if HydraConfig.get().mode == RunMode.MULTIRUN:  # the folder of a single run is the user's own
+        check_no_link(folder)
     for path in (folder / ".lock", *folder.glob("*.log")):
         check_regular(path)
 

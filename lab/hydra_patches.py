@@ -28,7 +28,7 @@ def _return_value(job: JobReturn) -> Any:
 def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
     with suppress(Refusal):  # the run, which checks its folder once more, refuses it itself
         files.check_job_folder(output_dir.parent)
-        output_dir.mkdir(parents=True, exist_ok=True)
+        files.make_folder(output_dir)
         files.write_text(output_dir / filename, OmegaConf.to_yaml(cfg))
 
 

@@ -202,7 +202,8 @@ class Run:
         if sentence and place(cause) and not isinstance(cause, Refusal | FloatingPointError):
             print(HINT, file=sys.stderr)
         self.note(reason=reason)
-        self.end("failed")
+        # A full disk says nothing about the config: the run can be resumed once there is space.
+        self.end("interrupted" if files.is_disk_full(error) else "failed")
         raise RunFailed(reason) from error
 
     def _blamed(self, error: Exception) -> str | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from conftest import run_folders
 
+slow = pytest.mark.slow
 SMOKE = ("debug=smoke", "model=linear", "dataset=digits")
 
 
@@ -25,7 +26,12 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "target"), [(".hydra", ""), ("script.log", "canary"), (".lock", "canary")]
+    ("name", "target"),
+    [
+        (".hydra", ""),
+        pytest.param("script.log", "canary", marks=slow),
+        pytest.param(".lock", "canary", marks=slow),
+    ],
 )
 def test_a_folder_with_a_link_that_would_be_written_through_is_refused(
     script, tmp_path, outside, capfd, name, target
@@ -38,6 +44,7 @@ def test_a_folder_with_a_link_that_would_be_written_through_is_refused(
     assert names(tmp_path / "run") == {name}
 
 
+@slow
 def test_a_log_that_is_a_pipe_is_refused(script, tmp_path, capfd):
     (tmp_path / "run").mkdir()
     os.mkfifo(tmp_path / "run/script.log")
@@ -63,7 +70,8 @@ def test_links_in_place_of_files_that_are_replaced_are_not_followed(script, tmp_
     assert not any((run / name).is_symlink() for name in replaced)
 
 
-@pytest.mark.parametrize("where", [pytest.param("", marks=pytest.mark.slow), ".hydra"])
+@slow
+@pytest.mark.parametrize("where", ["", ".hydra"])
 def test_a_job_of_a_sweep_with_a_link_fails_alone(script, tmp_path, outside, capfd, where):
     sweep = ("-m", "name=mine", *SMOKE, "seed=0,1")
     assert script(*sweep) == 0
@@ -85,6 +93,7 @@ def test_a_job_of_a_sweep_with_a_link_fails_alone(script, tmp_path, outside, cap
     assert f"finished: runs/mine/{other.name}" in output
 
 
+@slow
 def test_the_output_of_jobs_is_not_written_through_a_link(script, tmp_path, outside, capfd):
     (tmp_path / "runs/mine").mkdir(parents=True)
     (tmp_path / "runs/mine/.printed").symlink_to(outside)

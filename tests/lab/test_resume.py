@@ -1,6 +1,7 @@
 """Runs that are interrupted or killed resume to the same result as uninterrupted ones."""
 
 import csv
+import errno
 import importlib
 import json
 import operator
@@ -288,6 +289,22 @@ def test_a_failed_run_records_the_machine_and_the_data(script, tmp_path, monkeyp
     assert record["status"] == "failed"
     known = {"device", "device_name", "threads", "precision", "data_sha256", "parameters"}
     assert known <= record.keys()
+
+
+def test_a_full_disk_interrupts_a_run_without_a_verdict(script, tmp_path, monkeypatch, capfd):
+    def full(_, path):
+        raise OSError("a sentence") from OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("lab.checkpoint.save", full)
+    assert script("debug=smoke", "model=linear", "dataset=digits", "hydra.run.dir=run") == 1
+    record = json.loads((tmp_path / "run/result.json").read_text())
+    assert (record["status"], record["reason"]) == ("interrupted", "a sentence")
+    assert "a sentence" in "".join(capfd.readouterr())
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert script("resume=run") == 0
+    record = json.loads((tmp_path / "run/result.json").read_text())
+    assert record["status"] == "finished" and "reason" not in record
 
 
 def test_the_batch_size_may_change_between_epochs(script, finished):
