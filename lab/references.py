@@ -16,7 +16,7 @@ from lab.escape import one_line
 # References to other keys: a value with a longer one, or a config in which more are followed, is
 # not that of a run. Without a limit, ten references to ten references and so on fill any memory.
 LONGEST = 1000  # characters of a value with a reference
-MOST_REFERENCES = 2000  # followed in the whole config
+MOST_REFERENCES = 1000  # followed in the whole config
 MOST_VALUES = 20_000
 
 
