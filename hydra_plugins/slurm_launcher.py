@@ -144,6 +144,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """A copy of the project for these jobs, from which their configs come, too."""
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
+        (sweep_folder / ".code").mkdir(mode=0o700, exist_ok=True)
         project = provenance.snapshot(sweep_folder / ".code" / moment)
         search_path = copy.deepcopy(self.hydra_context.config_loader.get_search_path())
         for element in search_path.get_path():

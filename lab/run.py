@@ -49,6 +49,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
     RunFailed for a bad config and for any exception within the context, after it was reported.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    record.check_own_files(folder)
     with exit_on_signals(), record.locked(folder):
         run = Run(cfg, folder)
         if run.is_over:

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,9 @@ def test_markup_is_escaped(text, written):
         ("[-1, 2]", "[-1, 2]"),
         ("", ""),
         ("a\x1bb", r"a\x1bb"),
+        (Path("=a/b"), "'=a/b"),
+        (None, ""),
+        (True, "True"),
     ],
 )
 def test_no_cell_is_a_formula(tmp_path, value, cell):
