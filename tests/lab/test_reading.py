@@ -276,6 +276,25 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str | None, bool]] = {
         MUST_NOT,
         False,
     ),
+    "class by a reference to a class": (
+        lambda j: set_config(
+            j,
+            model__in_channels="${dataset.source}",
+            dataset__source=target(of="torchvision.datasets.MNIST", root="made", download=True),
+        ),
+        MUST_NOT,
+        False,
+    ),
+    "class in a dictionary": (
+        lambda j: set_config(j, model__x={"_target_": {"_target_": "os.system"}}),
+        MUST_NOT,
+        False,
+    ),
+    "path by references": (
+        lambda j: set_config(j, model__x=".${model.y}", model__y="./a"),
+        MUST_NOT,
+        False,
+    ),
     "function": (lambda j: set_config(j, model___target_="os.system"), MUST_NOT, False),
     "unpickling dataset": (
         lambda j: set_config(j, dataset__source=target(of="torchvision.datasets.LSUNClass")),
@@ -306,6 +325,11 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str | None, bool]] = {
     "environment": (lambda j: set_config(j, name="${oc.env:SECRET}"), "a resolver", False),
     "escaped environment": (
         lambda j: set_config(j, name="\\\\${oc.env:SECRET}"),
+        "a resolver",
+        False,
+    ),
+    "escaped resolver": (
+        lambda j: set_config(j, model__x="\\${oc.env:SECRET}"),
         "a resolver",
         False,
     ),
@@ -511,7 +535,7 @@ def test_the_same_holds_for_the_commands_themselves(sweep, data_dir, name, comma
     done = subprocess.run(
         [sys.executable, str(PROJECT / script), *rest], cwd=sweep.parent.parent, timeout=90,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=os.environ | {"DATA_DIR": str(data_dir)},
+        env=os.environ | {"DATA_DIR": str(data_dir), "MPLCONFIGDIR": str(data_dir)},
     )  # fmt: skip
     assert time.monotonic() - started < 60
     check(name, command, done.returncode, done.stdout, before, sweep, job)
