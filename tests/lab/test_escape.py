@@ -1,10 +1,11 @@
 import csv
+import logging
 from pathlib import Path
 
 import pytest
 
 from lab import escape, files
-from lab.terminal import visible
+from lab.terminal import Visible, visible
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,8 @@ def test_no_cell_is_a_formula(tmp_path, value, cell):
     files.write_csv(tmp_path / "a.csv", [["head", value]])
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["head", cell]]
+
+
+def test_a_log_file_has_no_control_characters(tmp_path):
+    record = logging.LogRecord("a", logging.INFO, "a.py", 1, "\x1b[31m %s\nb", ("\x07",), None)
+    assert Visible("%(levelname)s %(message)s").format(record) == "INFO \\x1b[31m \\x07\nb"

@@ -541,6 +541,47 @@ def test_the_same_holds_for_the_commands_themselves(sweep, data_dir, name, comma
     check(name, command, done.returncode, done.stdout, before, sweep, job)
 
 
+OF_THE_SWEEP = {
+    "multirun.yaml": (lambda s: link(s / "multirun.yaml", "../../canary/.bashrc"), "is a link"),
+    "results.csv": (lambda s: link(s / "results.csv", "../../canary/.bashrc"), "is a link"),
+    "results.md": (lambda s: pipe(s / "results.md"), "is a named pipe"),
+    "job": (lambda s: link(job_of(s), "../../canary"), "is a link"),
+    "job as a file": (lambda s: removed(job_of(s)).write_text(""), "must be the folder of a job"),
+    ".printed": (lambda s: link(s / ".printed", "../../canary"), "is a link"),
+    ".submitit": (lambda s: link(s / ".submitit", "../../canary"), "is a link"),
+    "owner": (lambda s: os.chown(s, 12345, -1), "belongs to another user"),
+    "owner of a job": (lambda s: os.chown(job_of(s), 12345, -1), "belongs to another user"),
+}
+
+
+@pytest.mark.parametrize("command", ["again", "results"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("job", "owner") else [pytest.mark.slow])
+        for name in OF_THE_SWEEP
+    ],
+)
+def test_a_sweep_of_a_stranger_does_no_harm(call, sweep, capfd, name, command):
+    attack, sentence = OF_THE_SWEEP[name]
+    try:
+        attack(sweep)
+    except PermissionError as error:
+        pytest.skip(f"needs rights: {error}")
+    before = contents(sweep.parent.parent)
+    with deadline(DEADLINE):
+        code = call(*words(command, sweep, sweep))
+    output = "".join(capfd.readouterr())
+    assert "Traceback" not in output
+    after = contents(sweep.parent.parent)
+    if command == "again":
+        assert code == 1 and sentence in output and after == before
+    else:
+        of_sweep = f"runs/{sweep.name}/results."
+        changed = {key for key in before | after if before.get(key) != after.get(key)}
+        assert code == 0 and all(key.startswith(of_sweep) for key in changed), output
+
+
 def test_there_are_eighty_attacks():
     assert len(ATTACKS) >= 80
 
