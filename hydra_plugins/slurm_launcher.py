@@ -136,7 +136,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
 
     def _new_folder(self) -> Path:
         """A folder that nobody else can have put anything into."""
-        self._submissions().mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.make_folder(self._submissions(), mode=0o700)
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S_")
         return Path(tempfile.mkdtemp(prefix=moment, dir=self._submissions()))
 
@@ -144,8 +144,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """A copy of the project for these jobs, from which their configs come, too."""
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
-        files.make_folder(sweep_folder / ".code")
-        files.make_folder(self._submissions())  # submitit makes its folders in it
+        files.make_folder(sweep_folder / ".code", mode=0o700)
         project = provenance.snapshot(sweep_folder / ".code" / moment)
         search_path = copy.deepcopy(self.hydra_context.config_loader.get_search_path())
         for element in search_path.get_path():

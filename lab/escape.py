@@ -32,10 +32,11 @@ def in_markdown(text: object) -> str:
 def in_spreadsheet(value: Any) -> Any:
     """A cell of a CSV file: what a spreadsheet would take for a formula begins with a single quote,
     as spreadsheets write it. Numbers stay as they are, also those in a string."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, int | float):
         return value
-    shown = visible(value, keep="\n")
-    return f"'{shown}" if FORMULA.match(value) and not _is_number(value) else shown
+    text = str(value)
+    shown = visible(text, keep="\n")
+    return f"'{shown}" if FORMULA.match(text) and not _is_number(text) else shown
 
 
 def _is_number(text: str) -> bool:

@@ -128,10 +128,10 @@ def check_job_folder(folder: Path) -> None:
         check_regular(path)
 
 
-def make_folder(path: Path) -> None:
+def make_folder(path: Path, mode: int = 0o777) -> None:
     """Make a folder unless it exists. Raises Refusal for a link, which could lead anywhere."""
     check_no_link(path)
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
 
 
 def _replace(partial: Path, path: Path) -> None:

@@ -47,6 +47,12 @@ def check_entries(folder: Path) -> None:
     reading.check_entries(folder, files=FILES, folders=(".hydra",))
 
 
+def check_own_files(folder: Path) -> None:
+    """Raises RunFolderError if a file that a new run would write is a link, a pipe or a device."""
+    for path in filter(os.path.lexists, (folder / name for name in FILES)):
+        reading.check_regular(path, path.lstat())
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.yaml` as data: nothing in it has been checked. Raises RunFolderError."""
     return trust.with_current_names(reading.read_yaml(folder / "config.yaml"))

@@ -7,7 +7,11 @@ from typing import Any
 
 from omegaconf import ListConfig, OmegaConf, grammar_parser
 from omegaconf.base import Container
-from omegaconf.errors import GrammarParseError, InterpolationResolutionError
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 from omegaconf.grammar.gen.OmegaConfGrammarParser import OmegaConfGrammarParser
 
 from lab.errors import ConfigError
@@ -16,7 +20,7 @@ from lab.escape import one_line
 # References to other keys: a value with a longer one, or a config in which more are followed, is
 # not that of a run. Without a limit, ten references to ten references and so on fill any memory.
 LONGEST = 1000  # characters of a value with a reference
-MOST_REFERENCES = 2000  # followed in the whole config
+MOST_REFERENCES = 1000  # followed in the whole config
 MOST_VALUES = 20_000
 
 
@@ -39,9 +43,12 @@ def calls_resolver(text: str) -> bool:
     return False
 
 
-def check(config: dict[str, Any], source: Path) -> None:
-    """Raises ConfigError if the references of a config lead in circles, or to more values than a
-    config has. One that leads nowhere is explained when it is used."""
+def resolved(config: dict[str, Any], source: Path) -> dict[str, Any]:
+    """The config with the values to which references lead, or as it is if one leads nowhere, which
+    is explained when it is used.
+
+    Raises ConfigError if references lead in circles, or to more values than a config has.
+    """
     cfg = OmegaConf.create(config)
     nodes: list[Any] = [cfg]
     with _counted_references() as left:
@@ -57,6 +64,10 @@ def check(config: dict[str, Any], source: Path) -> None:
             f"{source} is not the config of a run: its references lead in circles, or to more "
             f"than {MOST_VALUES} values."
         )
+    try:
+        return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException:
+        return config
 
 
 def _followed(node: Container, key: Any) -> Any:

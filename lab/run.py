@@ -52,6 +52,7 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     files.check_job_folder(folder)
+    record.check_own_files(folder)
     with exit_on_signals(), record.locked(folder):
         run = Run(cfg, folder)
         if run.is_over:

@@ -51,25 +51,33 @@ def check_foreign(config: dict[str, Any], source: Path, trusted: bool = False) -
     if trusted:
         return
     for key, value in leaves_of(config):
-        said = one_line(value)
-        if key.endswith("_target_") and not is_allowed(key.removesuffix("._target_"), value):
-            raise ConfigError(
-                f"{source} names _target_={said} in {key.rpartition('.')[0]}, which a run folder "
-                "must not: it is neither a class that belongs there, of a module beside script.py "
-                "for instance, nor named there by a file in config/. If you wrote the folder "
-                "yourself, add trust=true."
-            )
-        if isinstance(value, str) and (what := _forbidden(key, value)):
-            raise ConfigError(
-                f"{source} says {key}={said!r:.200}, {what}, which a run folder must not. If you "
-                "wrote the folder yourself, add trust=true."
-            )
-    references.check(config, source)
+        _check_value(key, value, source)
+    # What references make of values and bring to other places, and what an escaped \${ becomes,
+    # which Hydra resolves once more when it builds a class.
+    for key, value in leaves_of(references.resolved(config, source)):
+        _check_value(key, value, source)
+
+
+def _check_value(key: str, value: Any, source: Path) -> None:
+    """Raises ConfigError for a class or a text that a run folder must not have at this key."""
+    said = one_line(value)
+    if key.endswith("_target_") and not is_allowed(value, key.removesuffix("._target_")):
+        raise ConfigError(
+            f"{source} names _target_={said} in {key.rpartition('.')[0]}, which a run folder "
+            "must not: it is neither a class that belongs there, of a module beside script.py "
+            "for instance, nor named there by a file in config/. If you wrote the folder "
+            "yourself, add trust=true."
+        )
+    if isinstance(value, str) and (what := _forbidden(key, value)):
+        raise ConfigError(
+            f"{source} says {key}={said!r:.200}, {what}, which a run folder must not. If you "
+            "wrote the folder yourself, add trust=true."
+        )
 
 
 def leaves_of(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a config by their keys in full, those of a list by `key[]`."""
-    if isinstance(node, dict):
+    if isinstance(node, dict) and not key.endswith("_target_"):
         for name, value in node.items():
             yield from leaves_of(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list) and not key.endswith("_target_"):
@@ -79,7 +87,7 @@ def leaves_of(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def is_allowed(key: str, target: Any) -> bool:
+def is_allowed(target: Any, key: str = "model") -> bool:
     """Whether a run folder may name `target` as the class of `key`: one of this project's and
     torch's classes of that kind, a class of a module beside script.py, or what a YAML file in
     config/ names there. An argument is no class, except where such a file has one."""

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -180,3 +182,57 @@ def test_a_resumed_run_finds_its_data_where_data_dir_says(
     run = tmp_path / "run"
     assert yaml.safe_load((run / "config.yaml").read_text())["data_dir"] == str(new)
     assert json.loads((run / "result.json").read_text())["epochs"] == 2
+
+
+@pytest.fixture
+def elsewhere(script, tmp_path, data_dir) -> Path:
+    """A run whose images were in a folder of its own."""
+    shutil.copytree(data_dir, tmp_path / "images")
+    assert script("debug=smoke", "model=linear", "hydra.run.dir=run", "data_dir=images") == 0
+    return tmp_path / "images"
+
+
+def recorded(tmp_path: Path) -> str:
+    return yaml.safe_load((tmp_path / "run/config.yaml").read_text())["data_dir"]
+
+
+def test_the_users_own_data_dir_is_read_instead_of_that_of_the_run_folder(
+    script, tmp_path, elsewhere, data_dir, capfd
+):
+    assert recorded(tmp_path) == str(elsewhere)
+    before = sorted(elsewhere.rglob("*"))
+    (elsewhere / ".lock").unlink()
+    assert script("resume=run", "epochs=2") == 0
+    told = f"This run found its images in {elsewhere}: now reading DATA_DIR={data_dir}."
+    assert told in capfd.readouterr().out
+    assert recorded(tmp_path) == str(data_dir)
+    assert sorted(elsewhere.rglob("*")) == [path for path in before if path.name != ".lock"]
+
+
+def test_a_folder_that_nobody_has_chosen_is_not_read(
+    script, tmp_path, elsewhere, monkeypatch, capfd
+):
+    monkeypatch.delenv("DATA_DIR")
+    assert script("resume=run", "epochs=2") == 1
+    error = capfd.readouterr().err
+    assert f"add data_dir={elsewhere}, or set DATA_DIR." in error and "Traceback" not in error
+    assert script("resume=run", "epochs=2", f"data_dir={elsewhere}") == 0
+    assert script("resume=run", "epochs=3", "trust=true") == 0
+    assert recorded(tmp_path) == str(elsewhere)
+
+
+def test_the_hint_after_an_interrupt_has_the_data_dir_that_was_chosen(
+    script, tmp_path, elsewhere, monkeypatch, capfd
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    words = ("debug=smoke", "model=linear", "hydra.run.dir=other")
+    with monkeypatch.context() as patch:
+        patch.setattr("training.train_epoch", interrupt)
+        assert script(*words, "data_dir=images") == 130
+    monkeypatch.delenv("DATA_DIR")
+    (line,) = [ln for ln in capfd.readouterr().out.splitlines() if ln.startswith("Resume with: ")]
+    _, script_file, *hinted = shlex.split(line.partition(": ")[2])
+    assert script_file == "script.py" and hinted[1:] == [f"data_dir={elsewhere}"]
+    assert script(*hinted) == 0

@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -269,6 +270,63 @@ def train_on(run: Path) -> None:
     optimizer.step()
     state.summary()
     state.save(run / "saved.pt")
+
+
+def is_long(run: Path) -> bool:
+    """Whether the run that the config describes would take more than seconds, and rightly so."""
+    try:
+        cfg = schema.typed(reading.read_yaml(run / "config.yaml"))
+        return cfg.epochs > 20 or cfg.dataset.repeats > 100 or cfg.limit is None
+    except Exception:  # then it is refused
+        return False
+
+
+@pytest.mark.slow
+def test_the_commands_refuse_a_changed_file_with_a_sentence_or_work(run, call, capfd):
+    """One of the files is changed, and all commands that read the folder are typed."""
+    names = ("config.yaml", "result.json", "metrics.csv", "last.pt")
+    whole = {name: (run / name).read_bytes() for name in names}
+    count: Counter = Counter()
+    started, number = time.monotonic(), 0
+
+    def attempt(draw: st.DataObject) -> None:
+        for path in [*run.iterdir(), *run.parent.glob("results.*")]:
+            if path.is_file() and path.name not in ("best.pt", "script.log"):
+                path.unlink()
+        for name, content in whole.items():
+            (run / name).write_bytes(content)
+        name = draw.draw(st.sampled_from(names))
+        if name == "last.pt":
+            torch.save(changed(torch.load(run / name), draw, st.one_of(value, tensor)), run / name)
+        elif name != "metrics.csv" and draw.draw(st.booleans()):
+            content = changed(yaml.safe_load(whole[name]), draw, value)
+            text = json.dumps(content) if name == "result.json" else yaml.dump(content)
+            (run / name).write_text(text, errors="replace")
+        else:
+            (run / name).write_text(scrambled(whole[name].decode(), draw), errors="replace")
+        if is_long(run):
+            return
+        for words in (
+            ("evaluate.py", f"run={run}"),
+            ("results.py", str(run.parent)),
+            ("script.py", f"resume={run}"),
+        ):
+            signal.alarm(60)
+            code = call(*words)
+            signal.alarm(0)
+            output = "".join(capfd.readouterr())
+            assert code in (0, 1) and "Traceback" not in output, (words, output)
+            count[f"{words[0]} {'works' if code == 0 else 'refuses'}"] += 1
+
+    while time.monotonic() - started < SECONDS / len(FUZZES):
+        number += 1
+        limits = settings(
+            max_examples=20, deadline=None, database=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        seed(number)(limits(given(st.data())(attempt)))()
+    print(dict(count))
+    assert len(count) >= 5
 
 
 FUZZES = {

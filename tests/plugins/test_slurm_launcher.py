@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -200,3 +201,40 @@ def test_a_search_runs_two_trials_in_parallel(sweep, project):
     done = [json.loads(path.read_text()) for path in paths]
     assert len(done) == 4 and {job["status"] for job in done} <= {"finished", "pruned"}
     assert (project / "runs/mine/optimization_results.yaml").exists()
+
+
+class Bomb:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_that_a_stranger_left_in_a_sweep_folder_is_unpickled(
+    sweep, project, cluster, tmp_path
+):
+    """Pickles under the numbers that the next jobs get, and a list of jobs that are not the
+    sweep's, but the user's."""
+    cluster.call("scontrol", "update", "PartitionName=main", "State=DOWN")
+    other = cluster.call("sbatch", "-p", "main", "-o", "/dev/null", "--wrap", "sleep 60")
+    number = int(other.split()[-1])
+    folder = project / "runs/mine/.submitit"
+    bomb = pickle.dumps(("success", Bomb(tmp_path / "went-off")))
+    for name in (".", *(str(number + i) for i in range(1, 4)), "%j", "old"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for job in (f"{number + i}_{j}" for i in range(4) for j in range(4)):
+            for kind in ("submitted", "0_result", "result"):
+                (folder / name / f"{job}_{kind}.pkl").write_bytes(bomb)
+        (folder / name / "jobs.json").write_text(json.dumps({str(number): "seed=0-1"}))
+        (folder / name / f"{number}_answer.json").write_text('{"returned": 1.0}')
+    (folder / f"{number}.json").write_text(json.dumps({str(number): "seed=0-1"}))
+    cluster.call("scontrol", "update", "PartitionName=main", "State=UP")
+    output, code = sweep("model=linear", "debug=smoke", "seed=0,1", "fail_fast=true")
+    assert code == 0 and "2 jobs: 2 new\n" in output, output
+    assert not (tmp_path / "went-off").exists()
+    assert str(number) in cluster.call("squeue", "--noheader", "--format=%i")
+    cluster.call("scancel", str(number))
+    (made,) = {path.parent for path in folder.glob("20*/*_answer.json")}
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert len(list(made.glob("*_answer.json"))) == 2
