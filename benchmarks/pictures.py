@@ -143,7 +143,7 @@ def train(where: str, root: str) -> None:
         "std": [0.3] * 3, "train_size": count - 1000, "margin": 0,
     }  # fmt: skip
     overrides = [f"dataset.{key}={value}".replace("'", "") for key, value in facts.items()]
-    model = ("model=mlp", "epochs=1", "val_size=1000", "compile=false", f"data_dir={root}")
+    model = ("model=linear", "epochs=1", "val_size=1000", "compile=false", f"data_dir={root}")
     sys.argv = ["script.py", *model, *overrides, f"hydra.run.dir={where}"]
     runpy.run_path(str(PROJECT / "script.py"), run_name="__main__")
     _, figures = (Path(where) / "metrics.csv").read_text(encoding="utf-8").splitlines()

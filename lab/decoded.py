@@ -5,6 +5,7 @@ process, for which others wait.
 """
 
 import atexit
+import errno
 import hashlib
 import json
 import logging
@@ -108,7 +109,7 @@ def _make(folder: Path, key: str, shape: tuple[int, ...], fill: Fill) -> Decoded
         del array
         if hasattr(os, "posix_fallocate"):  # find out now whether there is enough space
             with partial.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, offset + size)
+                _reserve(file.fileno(), offset + size)
         sha256, bad, labels = fill(partial, offset, size // max(1, shape[0]))
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
@@ -127,6 +128,14 @@ def _make(folder: Path, key: str, shape: tuple[int, ...], fill: Fill) -> Decoded
     index = {"key": key, "bytes": path.stat().st_size, "sha256": sha256, "labels": labels}
     files.write_json(folder / "index.json", index | {"bad": bad})
     return Decoded(path, sha256, bad, labels)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some file systems cannot
+            raise
 
 
 def fill_from_files(paths: Sequence[str], channels: int, size: int) -> Fill:

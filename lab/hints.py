@@ -39,6 +39,9 @@ KEYS = {
     "limit": "limit_train_batches limit_val_batches limit_test_batches max_samples subset "
     "max_train_samples num_samples fast_dev_run overfit_batches",
     "augmentation": "aug augment transform transforms train_transforms data_augmentation",
+    "class_weights": "class_weight pos_weight balanced weighted_loss sample_weight",
+    "folds": "n_folds num_folds k_folds kfold n_splits cv cross_validation",
+    "fold": "fold_index fold_idx fold_id",
     "grad_clip": "gradient_clip_val clip_grad max_grad_norm max_norm clip_grad_norm clipnorm clip",
     "label_smoothing": "smoothing label_smoothing_factor",
     "seed": "random_seed manual_seed random_state rng_seed",
@@ -72,7 +75,7 @@ SENTENCES = {
     "There is no logger: metrics.csv and result.json in the run folder hold every figure.":
     "logger loggers wandb tensorboard mlflow comet neptune aim csv log_every_n_steps project "
     "entity tags report_to log_interval log_freq logging use_wandb",
-    "There are no data loading processes: the images are in memory, which is faster.":
+    "There are no data loading processes: the images are in memory, or read ahead of each step.":
     "num_workers n_workers workers dataloader_num_workers pin_memory persistent_workers "
     "prefetch_factor dataloader loader",
     "A search is a recipe, python script.py -m sweep=optuna_mlp, or a sweeper, "

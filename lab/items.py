@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,10 @@ def fill_from_items(dataset: Any, channels: int, size: int) -> Fill:
             try:
                 picture, label = dataset[index][:2]
                 if not isinstance(picture, Image.Image):
-                    raise TypeError(f"gives a {type(picture).__name__}, not a picture")
+                    raise Refusal(
+                        f"its items give a {type(picture).__name__}, but a PIL picture is needed: "
+                        "use a dataset of pictures, without transforms."
+                    )
                 images[index] = image_of(opaque(picture)[0], channels, size)
             except OSError as error:  # a damaged file, also what Pillow does not recognise
                 bad[index] = reason_of(error)
@@ -64,24 +65,27 @@ def whole(label: Any) -> int:
 
 
 def fingerprint(dataset: Any) -> str | None:
-    """What tells whether the files behind a dataset change, from the paths that it holds, one per
-    item; None if it holds none, so that nobody knows."""
-    for value in vars(dataset).values():
-        if isinstance(value, list | tuple) and len(value) == len(dataset) > 0:
-            paths = [_path(item) for item in value]
-            if all(path is not None and os.path.isfile(path) for path in paths):
-                digest = hashlib.sha256(repr(type(dataset)).encode())
-                for part in chain.from_iterable(map(_facts, paths)):
-                    digest.update(f"{part}\n".encode(errors="surrogateescape"))
-                return digest.hexdigest()
-    return None
+    """What tells whether the items of a dataset change: the paths that it holds, one per item, with
+    sizes and times, and its labels. None if it holds no paths, so that nobody can know."""
+    lists = [
+        value for value in vars(dataset).values()
+        if isinstance(value, list | tuple) and len(value) == len(dataset) > 0
+    ]  # fmt: skip
+    digest, has_paths = hashlib.sha256(repr(type(dataset)).encode()), False
+    for value in lists:
+        paths = [_path(item) for item in value]
+        if all(path is not None and os.path.isfile(path) for path in paths):
+            has_paths = True
+            for path in paths:
+                facts = os.stat(path)
+                line = f"{path} {facts.st_size} {facts.st_mtime_ns}\n"
+                digest.update(line.encode(errors="surrogateescape"))
+        labels = [item[1:] if isinstance(item, tuple) else item for item in value]
+        if all(isinstance(label, int | tuple) for label in labels):
+            digest.update(repr(labels).encode(errors="surrogateescape"))
+    return digest.hexdigest() if has_paths else None
 
 
 def _path(item: Any) -> str | None:
     first = item[0] if isinstance(item, tuple) and item else item
     return os.fspath(first) if isinstance(first, str | os.PathLike) else None
-
-
-def _facts(path: str) -> Iterator[Any]:
-    facts = os.stat(path)
-    yield from (path, facts.st_size, facts.st_mtime_ns)

@@ -114,8 +114,8 @@ def look(folder: Path, test_size: float | None, seed: int) -> Found:
         if not listing.names:
             raise Refusal(f"{listing.folder} has no pictures: add some, or remove the folder.")
         for name in classes:
-            if not name.isprintable():  # also what is not UTF-8
-                raise Refusal(f"the folder {name!r} has no name that can be printed: rename it.")
+            if not name.isprintable() or "${" in name:  # also what is not UTF-8
+                raise Refusal(f"the folder {name!r} has a name that YAML cannot hold: rename it.")
     if "test" in listings:
         if test_size is not None:
             raise Refusal(f"{folder / 'test'} has the test pictures: leave --test-size out.")
@@ -135,7 +135,7 @@ def linked(folder: Path, root: Path, name: str, force: bool) -> Path:
     """
     if folder == root:
         raise Refusal(f"{folder} is the data folder itself: put the pictures into a folder in it.")
-    if folder.is_relative_to(root):
+    if folder.is_relative_to(root) and "${" not in str(folder.relative_to(root)):
         return folder.relative_to(root)
     link = root / name
     if link.is_symlink() and (force or link.resolve() == folder.resolve()):
@@ -181,7 +181,7 @@ def _yaml(
     command = shlex.join(["python", "sources.py", *sys.argv[1:]])
     test = f"{args.test_size or TEST_SIZE:g}" if drawn else "null"
     about = "# of each class, drawn by test_seed" if drawn else "# all of test/"
-    classes = [json.dumps(name.replace("${", "\\${"), ensure_ascii=False) for name in found.classes]
+    classes = [json.dumps(name, ensure_ascii=False) for name in found.classes]
     listed = f"[{', '.join(classes)}]"
     listed = listed if len(listed) < 90 else "".join(f"\n  - {name}" for name in classes)
     val = "val: {split: val}\n" if "val" in found.listings else ""

@@ -66,8 +66,11 @@ def _pictures(folder: str, prefix: str, above: set[str]) -> Iterator[tuple[str, 
         if entry.is_dir():
             yield from _pictures(entry.path, f"{prefix}{entry.name}/", above | {real})
         elif is_picture(entry.name):
-            facts = entry.stat()
-            yield f"{prefix}{entry.name}", facts.st_size, facts.st_mtime_ns
+            try:
+                facts = entry.stat()
+                yield f"{prefix}{entry.name}", facts.st_size, facts.st_mtime_ns
+            except OSError:  # a link that leads nowhere: decoding says so
+                yield f"{prefix}{entry.name}", 0, 0
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry]:

@@ -97,10 +97,15 @@ def evaluate(call):
     return partial(call, "evaluate.py")
 
 
+def command_of() -> list[str]:
+    """The command that `start` starts, which a test may replace."""
+    return [sys.executable, str(PROJECT / "script.py")]
+
+
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """Start `python script.py ARGUMENTS` as the leader of a new process group."""
     return subprocess.Popen(
-        [sys.executable, str(PROJECT / "script.py"), *arguments],
+        [*command_of(), *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip

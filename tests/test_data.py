@@ -1,8 +1,12 @@
+from dataclasses import replace
+
+import numpy
 import pytest
 import torch
 
 import data
 from lab.errors import ConfigError
+from lab.images import ImageFile, OnDisk
 
 
 def read_epoch(image_set, batch_size, augmentation=None, epoch=0, start=0):
@@ -42,6 +46,67 @@ def test_split_is_disjoint_and_depends_on_the_seed(numbered):
 def test_split_refuses_an_empty_part(numbered, val_size):
     with pytest.raises(ConfigError, match=f"val_size={val_size}"):
         data.split(numbered, val_size, seed=0)
+
+
+def test_folds_are_disjoint_complete_and_have_each_class_evenly(numbered):
+    labels = torch.tensor([0] * 70 + [1] * 25 + [2] * 5)
+    unbalanced = replace(numbered, labels=labels)
+    pairs = [data.split(unbalanced, 0.05, 3, fold, 5) for fold in range(5)]
+    for train, val in pairs:
+        assert len(train) == 80 and val.labels.bincount().tolist() == [14, 5, 1]
+        both = torch.cat([train.images, val.images])[:, 0, 0, 0].sort().values
+        assert torch.equal(both.long(), torch.arange(100))
+    shown = torch.cat([val.images for _, val in pairs])[:, 0, 0, 0].sort().values
+    assert torch.equal(shown.long(), torch.arange(100))
+    again, other = (data.split(unbalanced, 0.05, seed, 0, 5)[1].images for seed in (3, 4))
+    assert torch.equal(again, pairs[0][1].images) and not torch.equal(other, again)
+
+
+@pytest.mark.parametrize(("count", "folds"), [(100, 7), (5, 5), (3, 2)])
+def test_folds_differ_by_one_image_at_most(numbered, count, folds):
+    sizes = [len(data.split(numbered[:count], 0, 0, fold, folds)[1]) for fold in range(folds)]
+    assert sum(sizes) == count and max(sizes) - min(sizes) <= 1
+
+
+def test_validation_images_of_the_source_are_used_and_cannot_be_folded(numbered):
+    own = replace(numbered[:60], val=numbered[60:])
+    train, val = data.split(own, 0.5, seed=0)
+    assert len(train) == 60 and train.val is None and val.labels.tolist() == list(range(60, 100))
+    with pytest.raises(
+        ConfigError, match=r"folds=3 is not possible: .*validation images of its own"
+    ):
+        data.split(own, 0.5, 0, 0, 3)
+    with pytest.raises(ConfigError, match=r"folds=101 is not possible: .*100 training images"):
+        data.split(numbered, 0.5, 0, 0, 101)
+
+
+def test_balanced_weights_are_those_of_scikit_learn(numbered):
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    labels = torch.tensor([0] * 70 + [1] * 25 + [4] * 5)  # two classes have no images
+    expected = torch.from_numpy(compute_sample_weight("balanced", labels.numpy())).float()
+    assert torch.allclose(data.balanced(labels), expected)
+    shown = replace(numbered, labels=labels)
+    easy = torch.arange(100.0)
+    for skip_easy in (0.0, 0.6):
+        plain = data.Curriculum(9, 10, seed=1, skip_easy=skip_easy).epoch(0, shown, easy, 0)
+        curriculum = data.Curriculum(9, 10, 1, skip_easy=skip_easy, class_weights="balanced")
+        epoch = curriculum.epoch(0, shown, easy, 0)
+        assert torch.equal(epoch.order, plain.order)
+        assert torch.allclose(epoch.weights, plain.weights * expected[plain.order])
+
+
+def test_images_on_the_disk_give_the_same_epochs(numbered, tmp_path):
+    numpy.save(tmp_path / "images.npy", numbered.images.numpy())
+    on_disk = OnDisk(ImageFile(tmp_path / "images.npy", ""), torch.arange(100))
+    stored = replace(numbered, images=on_disk)
+    augmentation = data.Augmentation(2, True)
+    sets = [data.split(part, 0.2, seed=3)[0].repeated(2) for part in (numbered, stored)]
+    for start in (0, 9):
+        batches = [read_epoch(part, 12, augmentation, 1, start) for part in sets]
+        assert len(batches[0]) == 13 - start
+        for (images, labels), (same, too) in zip(*batches, strict=True):
+            assert torch.equal(images, same) and torch.equal(labels, too)
 
 
 def test_each_epoch_visits_every_image_once_in_a_new_order(numbered):

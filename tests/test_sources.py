@@ -14,6 +14,7 @@ import pytest
 import torch
 import torchvision
 from conftest import PROJECT, write_idx, write_mnist_like
+from PIL import Image
 
 import sources
 
@@ -123,7 +124,8 @@ import sources
 from test_sources import FACTS, Offline
 source = type("Packed", (Offline,), {"resources": eval(sys.argv[2])})
 def load():
-    print(sources.load(source, Path(sys.argv[1]), FACTS)[2]["data_sha256"], flush=True)
+    found = sources.load(source, Path(sys.argv[1]), FACTS)[2]
+    print(found["data_sha256"] + "\\n", end="", flush=True)
 processes = [multiprocessing.get_context("fork").Process(target=load) for _ in range(3)]
 for process in processes:
     process.start()
@@ -308,3 +310,260 @@ def test_more_labels_than_images_are_refused(tmp_path):
     write_idx(tmp_path / "Offline/raw/train-labels-idx1-ubyte", numpy.zeros(641))
     with pytest.raises(sources.DataError, match="640 images but 641 labels"):
         sources.load(Offline, tmp_path, FACTS)
+
+
+def facts_of(channels=3, size=32, classes=10, **more) -> SimpleNamespace:
+    own = {"in_channels": channels, "image_size": size, "num_classes": classes}
+    return SimpleNamespace(**own, mean=[0.5] * channels, std=[0.2] * channels, **more)
+
+
+def pickled(path: Path, count: int, label: str, classes: int = 10) -> None:
+    """A file of CIFAR: image i is red, with i in the green channel of its first row."""
+    pixels = numpy.zeros((count, 3, 32, 32), numpy.uint8)
+    pixels[:, 0], pixels[:, 1, 0] = 255, numpy.arange(count)[:, None]
+    content = {"data": pixels.reshape(count, -1), label: [i % classes for i in range(count)]}
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+
+
+def write_cifar10(root: Path, monkeypatch, count: int = 60) -> None:
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    for name in names:
+        pickled(root / "cifar-10-batches-py" / name, count, "labels")
+    meta = root / "cifar-10-batches-py/batches.meta"
+    meta.write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    rename(monkeypatch, torchvision.datasets.CIFAR10, root / "cifar-10-batches-py", names)
+
+
+def write_cifar100(root: Path, monkeypatch, count: int = 200) -> None:
+    for name in ("train", "test"):
+        pickled(root / "cifar-100-python" / name, count, "fine_labels", 100)
+    meta = root / "cifar-100-python/meta"
+    meta.write_bytes(pickle.dumps({"fine_label_names": [f"c{i}" for i in range(100)]}))
+    rename(monkeypatch, torchvision.datasets.CIFAR100, root / "cifar-100-python", ["train", "test"])
+
+
+def rename(monkeypatch, owner, folder: Path, names: list[str]) -> None:
+    """Let torchvision expect the md5 of the files that were written."""
+    known = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in names]
+    monkeypatch.setattr(owner, "train_list", known[:-1])
+    monkeypatch.setattr(owner, "test_list", known[-1:])
+    name = owner.meta["filename"]
+    md5 = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(owner, "meta", owner.meta | {"md5": md5})
+
+
+def write_svhn(root: Path, monkeypatch, count: int = 60) -> None:
+    from scipy.io import savemat
+
+    files = {}
+    for part in ("train", "test"):
+        pixels = numpy.zeros((32, 32, 3, count), numpy.uint8)
+        pixels[:, :, 0], pixels[0, :, 1] = 255, numpy.arange(count)
+        labels = numpy.arange(count) % 10
+        labels[labels == 0] = 10  # as the original files have it
+        savemat(root / f"{part}_32x32.mat", {"X": pixels, "y": labels[:, None]})
+        md5 = hashlib.md5((root / f"{part}_32x32.mat").read_bytes()).hexdigest()
+        files[part] = [NOWHERE, f"{part}_32x32.mat", md5]
+    monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", files)
+
+
+def write_letters(root: Path, split: str, first: int, classes: int, count: int = 100) -> None:
+    raw = root / "EMNIST/raw"
+    raw.mkdir(parents=True)
+    images = numpy.zeros((count, 28, 28))
+    images[:, 0, :] = 200  # the files have rows and columns exchanged
+    for part in ("train", "test"):
+        labels = numpy.arange(count) % classes + first
+        write_idx(raw / f"emnist-{split}-{part}-images-idx3-ubyte", images)
+        write_idx(raw / f"emnist-{split}-{part}-labels-idx1-ubyte", labels)
+
+
+SHIPPED = {
+    "cifar10": write_cifar10, "cifar100": write_cifar100, "svhn": write_svhn,
+    "emnist": lambda root, _: write_letters(root, "balanced", 0, 47),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_files_in_the_original_formats_are_trained_on(name, script, tmp_path, monkeypatch, capfd):
+    SHIPPED[name](tmp_path, monkeypatch)
+    arguments = ("debug=smoke", "model=linear", f"dataset={name}", f"data_dir={tmp_path}")
+    assert script(*arguments, "hydra.run.dir=run") == 0
+    assert "training images, " in capfd.readouterr().out
+    train, test, _ = next(iter(sources._loaded.values()))
+    classes = train.labels.max() + 1
+    assert classes == {"cifar100": 100, "emnist": 47}.get(name, 10) and len(test) >= 60
+    if name == "emnist":
+        assert train.images[:, 0, :, 0].eq(200).all() and not train.images[:, 0, :, 1:].any()
+    else:
+        count = len(test)
+        assert train.images[:, 0].eq(255).all() and not train.images[:, 2].any()
+        assert train.images[:count, 1, 0, 5].tolist() == list(range(count))
+        assert not train.images[:, 1, 1:].any()
+        assert train.labels[:count].tolist() == [i % classes for i in range(count)]
+
+
+def test_labels_that_begin_at_1_are_refused_with_the_remedy(tmp_path):
+    write_letters(tmp_path, "letters", 1, 26)
+    source, facts = partial(OFFLINE_CLASSES["EMNIST"], split="letters"), facts_of(1, 28, 26)
+    with pytest.raises(sources.DataError) as refused:
+        sources.load(source, tmp_path, facts)
+    assert "labels 1 to 26, but" in str(refused.value)
+    assert str(refused.value).endswith("set dataset.target_offset=1.")
+    train, _, _ = sources.load(source, tmp_path, facts_of(1, 28, 26, target_offset=1))
+    assert train.labels.tolist() == [i % 26 for i in range(100)]
+    with pytest.raises(sources.DataError, match=r"labels -1 to 24 after target_offset=2.*offset=1"):
+        sources.load(source, tmp_path, facts_of(1, 28, 26, target_offset=2))
+
+
+def test_labels_of_too_many_classes_have_no_remedy(tmp_path):
+    write_letters(tmp_path, "letters", 1, 26)
+    with pytest.raises(sources.DataError, match=r"which allows 0 to 19\.$"):
+        sources.load(
+            partial(OFFLINE_CLASSES["EMNIST"], split="letters"), tmp_path, facts_of(1, 28, 20)
+        )
+
+
+def test_items_are_read_where_targets_have_another_shape(tmp_path):
+    """QMNIST: its targets are eight numbers per image, of which its items have the class."""
+    raw = tmp_path / "QMNIST/raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "test"):
+        images = numpy.arange(30)[:, None, None] + numpy.zeros((1, 28, 28))
+        write_idx(raw / f"qmnist-{part}-images-idx3-ubyte", images)
+        labels = (numpy.arange(30)[:, None] % 10 + [0, 9, 9, 9, 9, 9, 9, 9]).astype(">i4")
+        header = numpy.array([0x0C02, 30, 8], ">i4").tobytes()
+        (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(header + labels.tobytes())
+    train, test, _ = sources.load(offline("QMNIST"), tmp_path, FACTS)
+    assert train.labels.tolist() == [i % 10 for i in range(30)]
+    assert test.to("cpu").images[:, 0, 5, 5].tolist() == list(range(30))
+
+
+def write_signs(root: Path, count: int = 12) -> None:
+    """GTSRB: folders of PPM files of different sizes, and a table of the test labels."""
+    base = root / "gtsrb"
+    lines = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
+    for number in range(count):
+        size, color = (20 + number, 40), (10 * number, 0, 0)
+        train = base / f"GTSRB/Training/{number % 3:05}/{number:05}.ppm"
+        test = base / f"GTSRB/Final_Test/Images/{number:05}.ppm"
+        for path in (train, test):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size, color).save(path)
+        lines.append(f"{number:05}.ppm;20;40;0;0;0;0;{number % 3}")
+    (base / "GT-final_test.csv").write_text("\n".join(lines))
+
+
+SPLITS = {"train": {"split": "train"}, "test": {"split": "test"}}
+
+
+def test_items_of_different_sizes_are_decoded_once(tmp_path, monkeypatch):
+    write_signs(tmp_path)
+    facts, source = facts_of(3, 16, 3, **SPLITS), torchvision.datasets.GTSRB
+    train, test, found = sources.load(source, tmp_path, facts)
+    assert test.to("cpu").images[:, :, 8, 8].tolist() == [[10 * i, 0, 0] for i in range(12)]
+    assert train.labels.tolist() == sorted(i % 3 for i in range(12))
+    monkeypatch.setattr(sources, "_loaded", {})
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.decoded._make", None)  # decoding them again would call it
+        assert sources.load(source, tmp_path, facts)[2] == found
+    (tmp_path / "gtsrb/GTSRB/Final_Test/Images/00003.ppm").write_bytes(b"no picture")
+    monkeypatch.setattr(sources, "_loaded", {})
+    with pytest.raises(sources.DataError, match=r"1 of 12 pictures .*: item 3 \(it is not a pic"):
+        sources.load(source, tmp_path, facts)
+    _, test, found = sources.load(source, tmp_path, facts, "skip")
+    assert len(test) == 11 and found["skipped_images"] == 1
+    assert test.labels.tolist() == [i % 3 for i in range(12) if i != 3]
+
+
+def test_labels_that_change_are_noticed(tmp_path, monkeypatch):
+    write_signs(tmp_path)
+    facts, table = facts_of(3, 16, 3, **SPLITS), tmp_path / "gtsrb/GT-final_test.csv"
+    sources.load(torchvision.datasets.GTSRB, tmp_path, facts)
+    table.write_text(table.read_text().replace(";0\n", ";2\n"))
+    monkeypatch.setattr(sources, "_loaded", {})
+    _, test, _ = sources.load(torchvision.datasets.GTSRB, tmp_path, facts)
+    assert 0 not in test.labels[:-3]
+
+
+def test_a_dataset_without_a_root_or_a_download_is_read(tmp_path):
+    asked = {"train": {"random_offset": 0}, "test": {"random_offset": 7}}
+    source = partial(torchvision.datasets.FakeData, size=20, image_size=(3, 24, 24))
+    train, test, _ = sources.load(source, tmp_path, facts_of(3, 24, 10, **asked))
+    assert len(train) == len(test) == 20 and list(tmp_path.iterdir()) == []
+    assert not torch.equal(train.to("cpu").images, test.to("cpu").images)
+
+
+def test_validation_images_of_the_source_are_kept_apart(tmp_path):
+    def source(root, split):
+        count = {"training": 5, "validation": 3, "test": 2}[split]
+        return SimpleNamespace(data=numpy.full((count, 8, 8), count), targets=[0] * count)
+
+    parts = {"train": "training", "val": "validation", "test": "test"}
+    asked = {part: {"split": name} for part, name in parts.items()}
+    train, test, found = sources.load(source, tmp_path, facts_of(1, 8, **asked))
+    assert [len(part) for part in (train, train.val, test)] == [5, 3, 2]
+    assert train.val.images.unique().tolist() == [3]
+    del asked["val"]
+    assert sources.load(source, tmp_path, facts_of(1, 8, **asked))[2] != found
+
+
+REFUSED_DATA = [  # what the dataset holds, what is said
+    (
+        {"data": numpy.full((4, 8, 8), 0.5), "targets": [0] * 4},
+        "values of 0.5 to 0.5 .*from 0 to 2",
+    ),
+    ({"data": numpy.full((4, 8, 8), 256), "targets": [0] * 4}, "values of 256 to 256"),
+    ({"data": numpy.full((4, 8, 8), -1), "targets": [0] * 4}, "values of -1 to -1"),
+    ({"data": numpy.zeros((4, 8, 8)), "targets": [0.5] * 4}, "targets are not whole numbers"),
+    ({"data": numpy.zeros((4, 8, 8)), "targets": ["a"] * 4}, "neither data and targets of numbers"),
+    ({"targets": [0] * 4}, "neither data and targets of numbers"),
+    ({"data": numpy.zeros((4, 8, 8)), "targets": [0] * 3}, "has 4 images but 3 labels"),
+    ({"data": numpy.zeros((4, 9, 9)), "targets": [0] * 4}, r"= \(1, 9, 9\), but the config says"),
+]
+
+
+@pytest.mark.parametrize(("held", "said"), REFUSED_DATA, ids=lambda value: str(value)[:40])
+def test_data_that_are_no_images_with_classes_are_refused(tmp_path, held, said):
+    def source(root, train, download):
+        return SimpleNamespace(**held)
+
+    with pytest.raises(sources.DataError, match=said):
+        sources.load(source, tmp_path, facts_of(1, 8))
+
+
+@pytest.mark.parametrize("item", [("no picture", 0), (Image.new("L", (8, 8)), torch.ones(40))])
+def test_items_that_are_no_pictures_with_classes_are_refused(tmp_path, item):
+    class Items(torch.utils.data.Dataset):
+        def __init__(self, root, train):
+            pass
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return item
+
+    with pytest.raises(sources.DataError, match=r"^Items: (its items give a str|the label of an)"):
+        sources.load(Items, tmp_path, facts_of(1, 8))
+
+
+def test_arguments_that_a_dataset_does_not_have_are_refused(tmp_path):
+    source = torchvision.datasets.SVHN
+    with pytest.raises(
+        sources.DataError, match=r"^SVHN has no argument train: set dataset.train.*sp"
+    ):
+        sources.load(source, tmp_path, facts_of())
+    asked = {"train": {"split": "tran"}, "test": {"split": "test"}}
+    with pytest.raises(
+        sources.DataError, match=r"^dataset.train: Unknown value 'tran' for argument"
+    ):
+        sources.load(source, tmp_path, facts_of(**asked))
+
+
+def test_a_class_that_cannot_download_makes_no_folder(tmp_path):
+    facts = facts_of(3, 16, 3, **SPLITS)
+    with pytest.raises(sources.DataError):
+        sources.load(torchvision.datasets.ImageNet, tmp_path / "data", facts)
+    assert not (tmp_path / "data").exists()

@@ -11,15 +11,18 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
-from conftest import options, run_folders, start
+from conftest import PROJECT, options, run_folders, start
+from PIL import Image
 from torch.utils._pytree import tree_leaves
 
-from lab import provenance
+from lab import picture_config, provenance
 from lab.signals import SIGNALS
 
 TIMED = ("seconds", "images_per_second")
@@ -92,6 +95,47 @@ def test_a_killed_run_resumes_to_the_same_result(script, tmp_path, uninterrupted
     assert script(f"resume={run}") == 0
     assert_same_result(run, reference)
     assert len(run_folders(tmp_path)) == 1
+
+
+# Runs script.py as if no image fitted into memory.
+ON_DISK = """
+import runpy, sys
+sys.path.insert(0, sys.argv[1].removesuffix("script.py"))
+import lab.images
+lab.images.free_memory = lambda device: 0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_run_on_a_fold_of_pictures_on_the_disk_resumes_to_the_result_from_memory(
+    script, tmp_path, monkeypatch, seed
+):
+    pictures, data = tmp_path / "data/pets", f"data_dir={tmp_path / 'data'}"
+    pixels = numpy.random.default_rng(0)
+    for number in range(260):
+        path = pictures / f"c{number % 3 % 2}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.integers(0, 256, (12, 12, 3), dtype=numpy.uint8)).save(path)
+    (tmp_path / "own/dataset").mkdir(parents=True)
+    (tmp_path / "config/dataset").mkdir(parents=True)
+    monkeypatch.setattr(picture_config, "PROJECT", tmp_path)
+    options = ("--name", "pets", "--image-size", "12", "--data-dir", str(tmp_path / "data"))
+    picture_config.main([str(pictures), *options], "")
+    own = ("--config-dir", str(tmp_path / "config"), "dataset=pets", data, "model=cnn")
+    more = ("fold=1", "folds=3", "class_weights=balanced", "skip_easy=0.3", "epochs=6")
+    asked = (*own, *more, "batch_size=8", "checkpoint.every=0.05", "checkpoint.unit=seconds")
+    assert script(*asked, f"hydra.run.dir={tmp_path / 'memory'}") == 0
+    monkeypatch.setattr(
+        "conftest.command_of", lambda: [sys.executable, "-c", ON_DISK, str(PROJECT / "script.py")]
+    )
+    run = kill_at_random(tmp_path, seed, *asked)
+    monkeypatch.setattr("lab.images.free_memory", lambda device: 0)
+    monkeypatch.setattr("sources._loaded", {})
+    assert script(f"resume={run}") == 0
+    assert_same_result(run, tmp_path / "memory")
 
 
 @pytest.mark.parametrize(

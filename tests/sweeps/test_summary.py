@@ -56,6 +56,19 @@ def test_runs_with_different_defaults_are_not_averaged(tmp_path, capfd):
     ]  # fmt: skip
 
 
+def test_folds_are_averaged_like_seeds(tmp_path, capfd):
+    for fold, accuracy in enumerate((0.8, 0.9)):
+        for lr in (0.1, 0.2):
+            optimizer = CONFIG["optimizer"] | {"lr": lr}
+            more = {"fold": fold, "folds": 2, "optimizer": optimizer}
+            name = tmp_path / f"{lr}-{fold}"
+            fabricate(name, f"fold={fold}", "folds=2", accuracy=accuracy, **more)
+    _, *rows = table(tmp_path, capfd)
+    assert [row[:3] for row in rows] == [
+        ["0.1", "2", "85.00 ± 7.07"], ["0.2", "2", "85.00 ± 7.07"],
+    ]  # fmt: skip
+
+
 def test_values_implied_by_an_option_get_no_column(tmp_path, capfd):
     adamw = {"_target_": "torch.optim.AdamW", "lr": 0.01, "weight_decay": 0.01}
     fabricate(tmp_path / "a")
