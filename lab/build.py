@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra._internal.utils import _locate
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lab.arguments import is_number, needed, parameters_of, takes_any
 from lab.cause import described, place, root
@@ -38,7 +38,8 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     the group may refer. Raises ConfigError if the class does not exist, refuses its arguments, or
     is not of the kind that the group needs.
     """
-    cfg = OmegaConf.merge(cfg, known)
+    with open_dict(cfg):  # the optimizer may have no lr
+        cfg = OmegaConf.merge(cfg, known)
     node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
     if group == "optimizer":
         node = _without_null_lr(node)

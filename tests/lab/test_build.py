@@ -4,9 +4,12 @@ import sys
 
 import pytest
 import torch
+import yaml
 from conftest import composed
+from omegaconf import OmegaConf
 
-from lab.build import build, locate
+from lab import schema
+from lab.build import build, build_schedule, locate
 from lab.errors import ConfigError
 
 MODULES = {
@@ -65,3 +68,99 @@ def test_a_dataset_is_located_but_not_loaded():
         locate(composed("dataset.source._target_=sources.Digit"), "dataset.source")
     with pytest.raises(ConfigError, match=r"dataset.source.foo is not an argument of"):
         locate(composed("dataset=digits", "+dataset.source.foo=1"), "dataset.source")
+
+
+def optimizer_of(text: str, *words: str):
+    """An optimizer whose node in the config is `text`, and the parameters that it was given."""
+    cfg = composed(*words)
+    cfg.optimizer = OmegaConf.create(yaml.safe_load(text) | {"_partial_": True, "_convert_": "all"})
+    parameters = [torch.nn.Parameter(torch.ones(4, 3)), torch.nn.Parameter(torch.ones(4))]
+    return cfg, build(schema.typed(cfg), "optimizer", iter(parameters)), parameters
+
+
+TAKE_NO_CLOSURE = sorted(
+    name for name, found in vars(torch.optim).items()
+    if isinstance(found, type) and issubclass(found, torch.optim.Optimizer)
+    and name not in ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TAKE_NO_CLOSURE)
+def test_every_optimizer_of_torch_is_built_without_an_lr_and_scheduled(name):
+    cfg, optimizer, parameters = optimizer_of(f"_target_: torch.optim.{name}")
+    assert all(weights.eq(1).all() and weights.grad is None for weights in parameters)
+    assert all(state.get("step", 0) == 0 for state in optimizer.state.values())
+    schedule = build_schedule(cfg, optimizer, [5, 5])
+    default = getattr(torch.optim, name)([torch.nn.Parameter(torch.ones(1))]).defaults["lr"]
+    rates = []
+    for _ in range(10):
+        rates.append(schedule.lr)
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(float(default), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{_target_: torch.optim.LBFGS}", r"LBFGS.step\(\) missing 1 .*'closure'. script.py calls"),
+        ("{_target_: torch.optim.SparseAdam}", "does not support dense gradients.*needs no more"),
+        (
+            "{_target_: own_optimizers.Needy}",
+            "ValueError|a closure, please. script.py calls its st",
+        ),
+    ],
+)
+def test_optimizers_that_need_a_closure_or_sparse_gradients_are_refused(
+    own_optimizers, text, message
+):
+    with pytest.raises(ConfigError, match=f"^optimizer .*{message}"):
+        optimizer_of(text)
+
+
+def test_an_optimizer_of_your_own_needs_no_lr_at_all(own_optimizers):
+    cfg, optimizer, _ = optimizer_of("{_target_: own_optimizers.Signs, size: 0.5}")
+    schedule = build_schedule(cfg, optimizer, [5, 5])
+    for _ in range(10):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]["size"] == 0.5 and "lr" in optimizer.param_groups[0]
+
+
+OWN = """
+import torch
+
+class Signs(torch.optim.Optimizer):
+    def __init__(self, params, size):
+        super().__init__(params, {"size": size})
+
+    def step(self):
+        pass
+
+class Needy(torch.optim.Optimizer):
+    def __init__(self, params):
+        super().__init__(params, {})
+
+    def step(self, closure=None):
+        if closure is None:
+            raise ValueError("a closure, please")
+"""
+
+
+@pytest.fixture
+def own_optimizers(tmp_path, monkeypatch):
+    (tmp_path / "own_optimizers.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_optimizers", raising=False)
+
+
+def test_an_lr_of_null_is_that_of_the_class_and_text_is_refused():
+    for value in (None, 0.1):
+        cfg = composed("optimizer.lr=null" if value is None else f"optimizer.lr={value}")
+        schema.check(cfg)
+        optimizer = build(cfg, "optimizer", [torch.nn.Parameter(torch.ones(1))])
+        assert optimizer.param_groups[0]["lr"] == (value or 1e-3)
+    with pytest.raises(
+        ConfigError, match=r"optimizer.lr=0 is not allowed: it must be a number abo"
+    ):
+        schema.check(composed("optimizer.lr=0"))

@@ -111,6 +111,13 @@ class NanInEvaluation(Net):
         logits = super().forward(images)
         return logits if self.training else logits / 0
 
+class Lazy(nn.Sequential):
+    def __init__(self, *, in_channels, image_size, num_classes):
+        super().__init__(
+            nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(),
+            nn.LazyLinear(num_classes),
+        )
+
 class NotASchedule:
     def __init__(self, optimizer):
         pass
@@ -203,3 +210,36 @@ def test_lazy_layers_are_accepted():
     model = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
     check_model(model, cfg, [8])
     assert model[1].weight.shape == (10, 64) and not model[1].weight.is_inference()
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_a_model_with_another_number_of_outputs_is_refused_before_the_data(
+    script, capfd, monkeypatch, tmp_path, count
+):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))
+    assert script("model=linear", f"model.num_classes={count}") == 1
+    output = "".join(capfd.readouterr())
+    assert f"returns a tensor (2, {count}), but the logits of 2 images are a float" in output
+    assert "since dataset.num_classes=10. Its last layer must have num_classes outputs" in output
+
+
+def test_a_model_with_lazy_layers_trains_resumes_and_is_evaluated(nets, script, evaluate, capfd):
+    words = ("model._target_=own_nets.Lazy", "model=linear", "dataset=digits", "debug=smoke")
+    assert script(*words, "ema=0.9", "hydra.run.dir=run") == 0
+    assert script("resume=run", "epochs=2", "trust=true") == 0
+    capfd.readouterr()
+    assert evaluate("run=run", "trust=true") == 0
+    said, recorded = re.findall(r"(?:accuracy|recorded) ([\d.]+)%", capfd.readouterr().out)[:2]
+    assert said == recorded
+
+
+def test_lazy_layers_get_the_same_weights_from_the_same_seed(nets):
+    cfg = composed("model._target_=own_nets.Lazy", "model=linear", "dataset=digits")
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        model = build(cfg, "model")
+        check_model(model, cfg, [8])
+        weights.append(model.state_dict())
+    assert all(map(torch.equal, weights[0].values(), weights[1].values()))
+    assert model[1].num_batches_tracked == 0 and model[1].running_var.eq(1).all()
