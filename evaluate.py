@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lab import command_line, files, record, schema
+from lab import command_line, files, record, resume, schema
 from lab.build import build, locate
 from lab.errors import ConfigError, errors_as_sentences
 from lab.options import check_export
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 def main(asked: DictConfig) -> None:
     if OmegaConf.is_missing(asked, "run"):
         raise ConfigError("run=FOLDER is missing: name the run folder to evaluate.")
+    if not isinstance(asked.trust, bool):
+        raise ConfigError(f"trust={asked.trust} is not allowed: it must be true or false.")
     cfg, result = read(asked.run, trust=asked.trust)
     facts = asked.dataset if "dataset" in asked else cfg.dataset
     check_same_shape(facts, cfg.dataset)
@@ -51,7 +54,9 @@ def main(asked: DictConfig) -> None:
         names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
         classify([Path(os.path.expanduser(str(name))) for name in names], trained)
     else:
-        test(facts, asked.data_dir, result, trained)
+        is_chosen = any(word.startswith("data_dir=") for word in HydraConfig.get().overrides.task)
+        data_dir = asked.data_dir if is_chosen else resume.data_dir(cfg.data_dir)
+        test(facts, data_dir, result, trained)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ def test(facts: DictConfig, data_dir: str | None, result: dict[str, Any], traine
     predicted = trained.logits(test_set).argmax(1)
     accuracy = (predicted == test_set.labels).double().mean().item()
     print(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
-    if result["status"] == "finished" and result.get("data_sha256") == found["data_sha256"]:
+    if result.get("data_sha256") != found["data_sha256"]:
+        print("these are not the images that the run was trained and tested on")
+    elif result["status"] == "finished":
         print(f"the run recorded {result['test_accuracy']:.2%}")
     size = facts.num_classes
     pairs = test_set.labels * size + predicted

@@ -67,7 +67,7 @@ class ResumableSweeper(BasicSweeper):
         )
         if queued:
             self.launcher.wait(queued)
-        jobs.wait_for([folder for folder in folders if before[folder] == "running"])
+        jobs.wait_for(list(folders))
 
     def _launch(self, due: dict[str, list[str]]) -> None:
         """Run these jobs, given by the names of their folders."""

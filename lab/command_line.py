@@ -89,11 +89,18 @@ def _parsed(arguments: list[str]) -> tuple[Namespace, list[str]]:
         flag = unknown[0]
         name, _, value = flag.lstrip("-").partition("=")
         value = value or "".join(arguments[arguments.index(flag) + 1 :][:1])
+        if _letters(name) in ("m", "multirun", "sweep"):
+            raise ConfigError(f"{flag} is not an option: --multirun, or -m, starts a sweep.")
+        value = "…" if not value or "=" in value else value  # the next word is an override
         raise ConfigError(
             f"{flag} is not an option: write {name}={value} to set a value. "
             "--help lists all values, --hydra-help the options."
         )
     return args, [word for word in arguments if word not in args.overrides]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[-_]", "", name).lower()
 
 
 def _modes(args: Namespace) -> list[str]:
@@ -116,8 +123,12 @@ def _refuse_ignored(args: Namespace) -> None:
         return
     for word in args.overrides:
         if ".yaml" in word and _key(word) in _groups():
-            option = word.replace(".yaml", "")
-            raise ConfigError(f"{word} names a file: give the option, which is {option}.")
+            key, _, value = word.partition("=")
+            raise ConfigError(f"{word} names a file: write {key}={Path(value).stem}.")
+        if re.fullmatch(r"hydra\.(launcher|sweeper)=\w+", word):
+            raise ConfigError(f"{word} chooses no option: write {word.replace('.', '/', 1)}.")
+        if re.match(r"sweep=.*,", word):
+            raise ConfigError(f"{word} names several recipes: start a sweep for each.")
         if _key(word) == "tuned" and not word.startswith("~"):
             raise ConfigError(
                 f"{word} is not allowed: its option follows from dataset, model and optimizer. "
@@ -135,7 +146,7 @@ def _refuse_ignored(args: Namespace) -> None:
         remedy = "add --multirun, or leave it out"
         if _key(word) == "name":
             remedy = "add --multirun, or name the folder of this run by hydra.run.dir=FOLDER"
-        raise ConfigError(f"{word} has an effect in a sweep alone: {remedy}.")
+        raise ConfigError(f"{word} has an effect only in a sweep: {remedy}.")
 
 
 def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
@@ -157,6 +168,9 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
                 "folder. To continue it elsewhere, copy the folder and resume the copy."
             )
     folder = files.located(folders[0])
+    for word in words:
+        if word.startswith("trust=") and word not in ("trust=true", "trust=false"):
+            raise ConfigError(f"{word} is not allowed: it must be true or false.")
     is_trusted = "trust=true" in words
     config, _ = record.read_run(folder, is_trusted)
     record.check_writable(folder)

@@ -12,6 +12,9 @@ from lab.cause import described, frames
 CHOSEN_TWICE = re.compile(r"(\S+) appears more than once in the final defaults list")
 SEVERAL_VALUES = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", re.DOTALL)
 OF_A_GROUP = re.compile(r"In '(?P<group>[^']+)/(?P<option>[^'/]+)'")
+HEADLESS = re.compile(  # what it overrides is looked for below its own group
+    r"In '(?P<group>[^'/]+)/(?P<option>[^']+)': Could not override '[^'@]+@(?P=group)\."
+)
 OF_A_FILE = re.compile(r"In '[^']+/[^']+': Could not (find|override)")
 ERROR_IN_OVERRIDE = re.compile(r"Error merging override [+]*([\w.@/]+)=")
 ERROR_IN_FILE = re.compile(r"In '(.+?)'")
@@ -48,6 +51,8 @@ def explain(error: BaseException, causes: Sequence[BaseException]) -> str | None
             f"{several[1]} gives several values, which takes --multirun (-m): a single run has "
             "one. A list is written in brackets, as in key=[1,2]."
         )
+    if headless := HEADLESS.match(str(error)):
+        return _needs_header(headless["group"], headless["option"])
     if missing := OPTION.match(str(error)):
         groups = [name for name in re.findall(r"{(\w+)}", missing[1]) if name not in missing[2]]
         return (
@@ -89,10 +94,13 @@ def without_header(key: str, where: str) -> str | None:
     found = OF_A_GROUP.match(where)
     if not found or key != found["group"]:
         return None
+    return _needs_header(key, found["option"])
+
+
+def _needs_header(group: str, option: str) -> str:
     return (
-        f"{key}/{found['option']}.yaml sets keys of the whole config: its first line must "
-        "be '# @package _global_', in a file that is saved as UTF-8 without a byte order mark "
-        "(BOM)."
+        f"{group}/{option}.yaml sets keys of the whole config: its first line must be "
+        "'# @package _global_', in a file that is saved as UTF-8 without a byte order mark (BOM)."
     )
 
 
@@ -165,7 +173,7 @@ def _of_a_word(error: OverrideParseException) -> str:
         if char in PAIRS:
             open_brackets.append(PAIRS[char])
         elif char in PAIRS.values() and (not open_brackets or open_brackets.pop() != char):
-            return f"the bracket {char} closes none."
+            return f"no bracket is open for {char}."
     if open_brackets:
         return f"a bracket is not closed: {open_brackets[-1]} is missing."
     reason = next((line for line in error.message.splitlines() if "while evaluating" in line), None)

@@ -38,7 +38,7 @@ def check_facts(cfg: DictConfig) -> None:
 def check_use(cfg: DictConfig) -> None:
     """Raises ConfigError for a use of the images that cannot be."""
     most = cfg.dataset.train_size
-    allowed = f"a fraction below 1 or a number of images below {most}, all there are"
+    allowed = f"a fraction below 1, or a whole number of images below {most}"
     valid = 0 <= cfg.val_size < most and (cfg.val_size < 1 or cfg.val_size % 1 == 0)
     require(cfg, "val_size", valid, allowed)
     require_one_of(cfg, "on_bad_image", ("refuse", "skip"))

@@ -233,7 +233,9 @@ def _options_with(name: str, key: str, content: dict[Any, Any]) -> str:
     if not found:
         return ""
     full, options = next(iter(found.items()))
-    has = f"{' and '.join(options)} {'has' if len(options) == 1 else 'have'}"
+    *others, last = (option.partition("=")[2] for option in options)
+    names = f"{', '.join(others)} and {last}" if others else options[0]
+    has = f"{names} {'have' if others else 'has'}"
     return f" Only {has} it." if full == key else f" Did you mean {full}, which {has}?"
 
 

@@ -83,7 +83,7 @@ def choose_device(wanted: str) -> str:
         return present[0]
     if wanted not in present:
         raise ConfigError(
-            f"device={wanted} is not on this machine: use auto or one of {', '.join(present)}."
+            f"device={wanted} is not on this machine: use auto or {' or '.join(present)}."
         )
     return wanted
 

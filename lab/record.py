@@ -24,6 +24,10 @@ FILES = (
 )
 
 
+class InUse(RunFolderError):
+    """A folder in which another process is running."""
+
+
 def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config and the result of a run folder, which may come from a stranger.
 
@@ -113,7 +117,7 @@ def result_and_status(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def locked(folder: Path, patience: float = 1) -> Iterator[None]:
-    """Raises RunFolderError while another process runs in `folder`.
+    """Raises InUse while another process runs in `folder`.
 
     The lock is tried for `patience` seconds, since `is_locked` takes it for an instant.
     """
@@ -123,7 +127,7 @@ def locked(folder: Path, patience: float = 1) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise RunFolderError(f"{folder} is in use: another process is running there.") from None
+        raise InUse(f"{folder} is in use: another process is running there.") from None
     try:
         yield
     finally:

@@ -111,7 +111,7 @@ class Run:
         """The reason why nothing is left to do, as a sentence to print, if that is so."""
         status, epochs = self.result.get("status"), self.result.get("epochs", 0)
         if status == "finished" and epochs >= self.cfg.epochs:
-            return f"{self.folder} is finished after {epochs} epochs: epochs=N continues it."
+            return f"{self.folder} is finished after epoch {epochs}: epochs=N continues it."
         if status == "pruned" and self.cfg.trial is not None:
             return f"{self.folder} was pruned after {epochs} epochs: trial=null continues it."
         return None
@@ -167,12 +167,15 @@ class Run:
         if self.is_resumed:
             self._say_what_and_where()
         machine = [self.result[key] for key in ("parameters", "device", "precision", "threads")]
-        log.info("%d parameters, %s, %s, %d threads", *machine)
+        log.info("%d parameters, %s, %s, threads: %d", *machine)
         if state.epoch or state.losses:
             state.save_best(self.folder / "best.pt")  # best.pt may be newer than last.pt
             log.info("resumed after epoch %d, step %d", state.epoch, len(state.losses))
         if different := self.is_resumed and resume.differences(self.before, self.result, changed):
-            log.info("not as in the earlier part, so not equal to the last bit: %s", different)
+            log.info(
+                "the results will not be equal to the last bit, since the earlier part differs: %s",
+                different,
+            )
 
     def note(self, **figures: Any) -> None:
         """Add figures to the result; they are written when the run ends."""

@@ -22,7 +22,12 @@ from lab.require import require_one_of as _require_one_of
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
 ADDED = {"dataset.repeats": 1, "augmentation.randaugment": 0, "augmentation.magnitude": 9}
-ADDED |= {"dataset.target_offset": 0, "dataset.transpose": False, "on_bad_image": "refuse"}
+ADDED |= {
+    "scheduler.interval": "step",
+    "dataset.target_offset": 0,
+    "dataset.transpose": False,
+    "on_bad_image": "refuse",
+}
 ADDED |= {f"augmentation.{key}": 0.0 for key in ("cutout", "mixup", "cutmix")}
 ADDED |= dict.fromkeys(("ema", "init_from", "optimizer.lr", "class_weights", "fold", "folds"))
 ADDED |= dict.fromkeys(("dataset.train", "dataset.test", "dataset.val"))
@@ -151,13 +156,18 @@ def check(cfg: DictConfig) -> None:
     _require(cfg, "optimizer.lr", valid, "a number above 0, or null, which is the class's own")
     _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
     whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
-    _require(cfg, "checkpoint.every", cfg.checkpoint.every > 0 and whole, "above 0, epochs whole")
+    _require(
+        cfg,
+        "checkpoint.every",
+        cfg.checkpoint.every > 0 and whole,
+        "above 0, and a whole number of epochs",
+    )
 
 
 def _require_numbers(cfg: DictConfig) -> None:
     """Raises ConfigError for a number that is out of range."""
     facts, shrink = cfg.dataset, cfg.shrink
-    allowed = f"a whole number of at least 1 and at most {MAX_EPOCHS}, which no run reaches"
+    allowed = f"a whole number of at least 1 and at most {MAX_EPOCHS}"
     _require(cfg, "epochs", 1 <= cfg.epochs <= MAX_EPOCHS, allowed)
     _require(cfg, "batch_size", 1 <= cfg.batch_size <= MAX_COUNT, COUNT)
     valid = cfg.limit is None or 1 <= cfg.limit <= MAX_COUNT

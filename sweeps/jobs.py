@@ -149,26 +149,33 @@ def _code_name(code: tuple[str | None, str]) -> str:
 
 def wait_for(folders: Sequence[Path]) -> None:
     """Wait until no other process runs in `folders`: jobs may outlive the command of a sweep."""
-    waiting = [folder for folder in folders if record.status(folder) == "running"]
+    waiting = [folder for folder in folders if record.is_locked(folder)]
     if waiting:
         names = ", ".join(folder.name for folder in waiting)
         print(f"Waiting for jobs that run elsewhere: {names}. Ctrl-C ends only the waiting.")
-    while any(record.status(folder) == "running" for folder in waiting):
+    while any(map(record.is_locked, waiting)):
         time.sleep(1)
 
 
 def has_failed(answer: JobReturn) -> bool:
-    return answer.status == JobStatus.FAILED
+    return answer.status == JobStatus.FAILED and not runs_elsewhere(answer)
+
+
+def runs_elsewhere(answer: JobReturn) -> bool:
+    """Whether another command had begun the job by the time that this one wanted to."""
+    return isinstance(answer._return_value, record.InUse)
 
 
 def has_reported(answer: JobReturn) -> bool:
     """Whether a job that ran in this process has already printed how it ended."""
-    return not has_failed(answer) or isinstance(answer._return_value, RunFailed)
+    return answer.status != JobStatus.FAILED or isinstance(answer._return_value, RunFailed)
 
 
 def outcome(name: str, answer: JobReturn) -> str:
     """How the job in the folder `name` ended, as a line to print."""
     returned = answer._return_value
+    if runs_elsewhere(answer):
+        return f"{name} is running elsewhere"
     if isinstance(returned, RunFailed):
         return f"{name} failed: {returned}"
     if has_failed(answer):  # before the run could record its reason
@@ -180,11 +187,13 @@ def outcome(name: str, answer: JobReturn) -> str:
 
 def _reason(answer: JobReturn) -> str:
     error = answer._return_value
-    return str(error) if isinstance(error, RunFailed) else f"{explain(error) or described(error)}."
+    return str(error) if isinstance(error, RunFailed) else explain(error) or f"{described(error)}."
 
 
 def packed(answer: JobReturn) -> dict[str, Any]:
     """The answer of a job as JSON has it, in which nothing runs when it is read."""
+    if runs_elsewhere(answer):
+        return {"elsewhere": _reason(answer)}
     if has_failed(answer):
         return {"failed": _reason(answer)}
     return {"returned": _plain(answer._return_value)}
@@ -203,6 +212,9 @@ def _plain(value: Any) -> Any:
 
 def unpacked(content: dict[str, Any]) -> JobReturn:
     """The answer that `packed` made JSON of."""
+    if "elsewhere" in content:
+        in_use = record.InUse(str(content["elsewhere"]))
+        return JobReturn(status=JobStatus.FAILED, _return_value=in_use)
     if "failed" in content:
         return died(str(content["failed"]))
     return JobReturn(status=JobStatus.COMPLETED, _return_value=content.get("returned"))

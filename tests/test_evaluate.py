@@ -314,7 +314,7 @@ def test_run_folders_may_have_any_name(script, evaluate, trained, tmp_path, capf
     assert evaluate(f"run={run}") == 0
     assert "the run recorded" in capfd.readouterr().out
     assert script(f"resume={run}") == 0
-    assert f"{run} is finished after 4 epochs" in capfd.readouterr().out
+    assert f"{run} is finished after epoch 4" in capfd.readouterr().out
 
 
 def test_folder_names_are_not_interpolated(script, evaluate, capfd):
@@ -328,7 +328,7 @@ def test_relative_and_home_paths_of_runs_are_accepted(script, run, tmp_path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     for written in (f"{run}/", "~/run", "run", "./run/../run"):
         assert script(f"resume={written}") == 0
-        assert "is finished after 4 epochs" in capfd.readouterr().out
+        assert "is finished after epoch 4" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_flags_may_stand_anywhere(arguments):
     assert flag in ("-m", "--multirun") and overrides == ["a=1", "b=2"]
 
 
-SWEEP_ONLY = "has an effect in a sweep alone: add --multirun, or"
+SWEEP_ONLY = "has an effect only in a sweep: add --multirun, or"
 REFUSALS = [
     (["name=mine"], f"name=mine {SWEEP_ONLY} name the folder of this run by hydra.run.dir=FOLDER"),
     (["++name=a b"], f"++name=a b {SWEEP_ONLY} name the folder"),

@@ -190,7 +190,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_resuming_a_finished_run_changes_nothing(script, finished, capfd):
     before = contents(finished)
     assert script(f"resume={finished}") == 0
-    assert "is finished after 3 epochs: epochs=N continues it" in capfd.readouterr().out
+    assert "is finished after epoch 3: epochs=N continues it" in capfd.readouterr().out
     assert contents(finished) == before
 
 
@@ -410,7 +410,7 @@ def test_a_folder_is_not_continued_by_another_config(script, finished, capfd, wo
 def test_the_same_config_in_the_same_folder_is_the_same_run(script, finished, capfd):
     elsewhere = ("checkpoint.every=7", "data_dir=" + os.environ["DATA_DIR"])
     assert script("model=mlp", *ARGUMENTS, f"hydra.run.dir={finished}", *elsewhere) == 0
-    assert "is finished after 3 epochs" in capfd.readouterr().out
+    assert "is finished after epoch 3" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ import shlex
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import composed, start
@@ -138,6 +140,39 @@ def test_fail_fast_stops_after_the_first_failure(script, tmp_path):
     assert [run["status"] for run in jobs(tmp_path).values()] == ["failed"]
 
 
+def run_elsewhere(folder: Path, result: dict, monkeypatch) -> None:
+    """Lock the folder, as a run does, until somebody waits for it."""
+    held = ExitStack()
+    held.enter_context(record.locked(folder))
+
+    def end(_: float) -> None:
+        files.write_json(folder / "result.json", result)
+        held.close()
+
+    monkeypatch.setattr(sweep_jobs, "time", SimpleNamespace(sleep=end, monotonic=time.monotonic))
+
+
+ONE_AT_A_TIME = ("hydra/launcher=local", "hydra.launcher.parallel=1")
+
+
+@pytest.mark.parametrize("more", [(), pytest.param(ONE_AT_A_TIME, marks=pytest.mark.slow)])
+def test_a_job_that_another_command_begins_at_the_same_time_is_waited_for(
+    script, tmp_path, monkeypatch, capfd, more
+):
+    assert script(*GRID, "seed=0,1") == 0
+    for result in tmp_path.glob("runs/mine/seed=*/result.json"):
+        result.rename(tmp_path / result.parent.name[:6])
+    (elsewhere,) = tmp_path.glob("runs/mine/seed=1-*")
+    (elsewhere / "config.yaml").unlink()  # it has begun, but not written anything yet
+    done = json.loads((tmp_path / "seed=1").read_text())
+    run_elsewhere(elsewhere, done, monkeypatch)
+    capfd.readouterr()
+    assert script(*GRID, *more, "seed=0,1") == 0
+    output = capfd.readouterr().out
+    assert f"{elsewhere.name} is running elsewhere\n" in output and "failed" not in output
+    assert {run["status"] for run in jobs(tmp_path).values()} == {"finished"}
+
+
 def test_an_interrupted_job_resumes_and_a_running_one_is_waited_for(
     script, tmp_path, monkeypatch, capfd
 ):
@@ -147,14 +182,9 @@ def test_an_interrupted_job_resumes_and_a_running_one_is_waited_for(
         folder = tmp_path / "runs/mine" / name
         files.write_json(folder / "result.json", result | {"status": "running"})
     elsewhere = next(tmp_path.glob("runs/mine/seed=1-*"))
-    monkeypatch.setattr(
-        sweep_jobs.time,
-        "sleep",
-        lambda _: files.write_json(elsewhere / "result.json", done[elsewhere.name]),
-    )
+    run_elsewhere(elsewhere, done[elsewhere.name], monkeypatch)
     capfd.readouterr()
-    with record.locked(elsewhere):
-        assert script(*GRID, "seed=0,1") == 0
+    assert script(*GRID, "seed=0,1") == 0
     output = capfd.readouterr().out
     assert "2 jobs: 1 running elsewhere, 1 to resume\n" in output
     assert "resumed after epoch 1" in output
