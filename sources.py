@@ -133,7 +133,9 @@ def _image_set(dataset, facts: Any, root: Path) -> ImageSet:
             f"dataset.num_classes={facts.num_classes}, which allows 0 to {facts.num_classes - 1}."
         )
     scale = tuple(facts.mean), tuple(facts.std)
-    return ImageSet(images.to(torch.uint8).contiguous(), labels, *scale, facts.num_classes)
+    return ImageSet(
+        images.to(torch.uint8).contiguous(), labels, *scale, num_classes=facts.num_classes
+    )
 
 
 def _drop_half_unpacked(source: Callable, root: Path) -> None:

@@ -19,7 +19,7 @@ def noise(count: int = 64, channels: int = 3, size: int = 12, classes: int = 10)
     shape = count, channels, size, size
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     scale = (0.0,) * channels, (1 / 255,) * channels
-    return data.ImageSet(images, torch.arange(count) % classes, *scale, classes)
+    return data.ImageSet(images, torch.arange(count) % classes, *scale, num_classes=classes)
 
 
 def batches(image_set: data.ImageSet, changes: Augmentation, epoch=0, start=0, size=16) -> list:
