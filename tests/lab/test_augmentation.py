@@ -170,7 +170,8 @@ def test_a_prediction_is_averaged_over_mirror_images_alone():
         (["augmentation.randaugment=15"], "0 to 14"),
         (["augmentation.magnitude=31"], "it must be 0 to 30"),
         (
-            ["augmentation=randaugment", "dataset.in_channels=2", "dataset.mean=[0,0]"],
+            ["augmentation=randaugment", "dataset.in_channels=2", "dataset.mean=[0,0]"]
+            + ["dataset.std=[1,1]"],
             "0 unless images have 1 or 3 channels",
         ),
     ],
