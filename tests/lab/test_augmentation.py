@@ -11,6 +11,7 @@ from lab import augmentation, schema
 from lab.augmentation import Augmentation
 
 OPTIONS = options("augmentation")
+TWO_CHANNELS = ("dataset.in_channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]")
 
 
 def noise(count: int = 64, channels: int = 3, size: int = 12, classes: int = 10) -> data.ImageSet:
@@ -170,8 +171,7 @@ def test_a_prediction_is_averaged_over_mirror_images_alone():
         (["augmentation.randaugment=15"], "0 to 14"),
         (["augmentation.magnitude=31"], "it must be 0 to 30"),
         (
-            ["augmentation=randaugment", "dataset.in_channels=2", "dataset.mean=[0,0]"]
-            + ["dataset.std=[1,1]"],
+            [*TWO_CHANNELS, "augmentation=randaugment"],
             "0 unless images have 1 or 3 channels",
         ),
     ],
