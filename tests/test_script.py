@@ -33,18 +33,34 @@ def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimi
     assert len(metrics(folder)) == 1
 
 
-@pytest.mark.parametrize("option", sorted(set(options("model")) - set(MODELS)))
-def test_every_other_model_trains_resumes_and_is_evaluated(script, evaluate, tmp_path, option):
-    if option == "timm":
+OTHERS = sorted(set(options("model")) - set(MODELS))
+TINY = ("debug=smoke", "dataset=digits", "limit=4", "batch_size=2", "hydra.run.dir=run")
+
+
+@pytest.mark.parametrize("model", OTHERS)
+def test_every_other_model_trains(script, tmp_path, model):
+    if model == "timm":
         pytest.importorskip("timm", reason="needs env/requirements-timm.txt")
-    words = (f"model={option}", "dataset=digits", "limit=8", "batch_size=4", "hydra.run.dir=run")
-    assert script("debug=smoke", *words) == 0
+    assert script(f"model={model}", *TINY) == 0
+    assert result(tmp_path / "run")["status"] == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", OTHERS)
+def test_every_other_model_resumes_and_is_evaluated(script, evaluate, tmp_path, model):
+    test_every_other_model_trains(script, tmp_path, model)
     assert script("resume=run", "epochs=2") == 0
     assert evaluate("run=run") == 0
     assert result(tmp_path / "run")["epochs"] == 2
 
 
-@pytest.mark.parametrize("option", options("augmentation"))
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param(option, marks=[] if option in ("crop_flip", "cutmix") else pytest.mark.slow)
+        for option in options("augmentation")
+    ],
+)
 def test_every_augmentation_trains(script, tmp_path, option):
     words = ("debug=smoke", "model=linear", "dataset=digits", "limit=64")
     assert script(*words, f"augmentation={option}") == 0

@@ -11,6 +11,7 @@ from lab import augmentation, schema
 from lab.augmentation import Augmentation
 
 OPTIONS = options("augmentation")
+TWO_CHANNELS = ("dataset.in_channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]")
 
 
 def noise(count: int = 64, channels: int = 3, size: int = 12, classes: int = 10) -> data.ImageSet:
@@ -19,7 +20,7 @@ def noise(count: int = 64, channels: int = 3, size: int = 12, classes: int = 10)
     shape = count, channels, size, size
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     scale = (0.0,) * channels, (1 / 255,) * channels
-    return data.ImageSet(images, torch.arange(count) % classes, *scale, classes)
+    return data.ImageSet(images, torch.arange(count) % classes, *scale, num_classes=classes)
 
 
 def batches(image_set: data.ImageSet, changes: Augmentation, epoch=0, start=0, size=16) -> list:
@@ -170,7 +171,7 @@ def test_a_prediction_is_averaged_over_mirror_images_alone():
         (["augmentation.randaugment=15"], "0 to 14"),
         (["augmentation.magnitude=31"], "it must be 0 to 30"),
         (
-            ["augmentation=randaugment", "dataset.in_channels=2", "dataset.mean=[0,0]"],
+            [*TWO_CHANNELS, "augmentation=randaugment"],
             "0 unless images have 1 or 3 channels",
         ),
     ],
