@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lab import files, record
-from lab.errors import ConfigError, Refusal, RunFailed
+from lab.errors import ConfigError, Refusal, RunFailed, explain
 from lab.hints import nearest
 from lab.schema import NOT_THE_EXPERIMENT
 from sweeps import jobs, recipe, settings, space
@@ -202,6 +202,9 @@ class SearchSweeper(Sweeper):
                     )
             return "finished", tuple(result[name] for name in names)
         if answer is None or answer.status != JobStatus.COMPLETED:
+            error = answer and answer._return_value
+            if isinstance(error, Exception) and files.is_disk_full(error):
+                raise Refusal(f"{folder.name} could not start: {explain(error) or error}")
             return "failed", ()
         returned = answer.return_value
         values = tuple(returned) if isinstance(returned, Sequence) else (returned,)

@@ -77,9 +77,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is that a disk or a quota has no space left."""
+    """Whether an error, or what caused it, is that a disk or a quota has no space left.
+
+    It is known by its words: an exception that another process has sent has no cause any more.
+    """
+    words = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT)]
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if any(word in str(error) for word in words):
             return True
         error = error.__cause__
     return False

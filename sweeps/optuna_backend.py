@@ -86,6 +86,23 @@ class OptunaBackend:
                 params[key] = suggest(key, allowed.low, allowed.high, log=allowed.log, **step)
         return params
 
+    def _repeated(self, number: int):
+        """A sampler that suggests for a trial what it was, or would have been, suggested.
+
+        It is asked in a copy of the study in which the trial is new: where some of its parameters
+        are known already, another sampler would draw the others by the numbers meant for those.
+        """
+        import optuna
+
+        copy = optuna.create_study(
+            sampler=self._sampler(number), directions=list(self.settings.directions)
+        )
+        copy.add_trials(self.study.get_trials()[:number])
+        params = self._suggest(copy.ask())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return optuna.samplers.PartialFixedSampler(params, optuna.samplers.RandomSampler())
+
     def tell(self, trial: Trial) -> None:
         from optuna.trial import TrialState
 
@@ -100,7 +117,7 @@ class OptunaBackend:
         for found in self.study.get_trials(deepcopy=False):
             status, params = STATES.get(found.state.name, "running"), found.params
             if status == "running":  # the process may have died between two parameters
-                self.study.sampler = self._sampler(found.number)
+                self.study.sampler = self._repeated(found.number)
                 params = self._suggest(optuna.trial.Trial(self.study, found._trial_id))
             values = tuple(found.values) if status == "finished" else ()
             trials.append(Trial(found.number, params, status, values))

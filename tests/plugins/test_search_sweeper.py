@@ -440,3 +440,17 @@ def test_a_search_continues_after_half_a_record(search, tmp_path, capfd):
     assert search(*command, trials(3)) == 1
     error = capfd.readouterr().err
     assert f"{journal} is damaged in line 1 of" in error and "Traceback" not in error
+
+
+@needs["optuna"]
+def test_a_search_that_was_killed_between_two_parameters_proposes_the_same(search, tmp_path):
+    command = ("hydra/sweeper=optuna", *SPACE, "count=range(0,9)", "word=good,fine", trials(3))
+    assert search(*command) == 0
+    before, journal = table(tmp_path / "found"), tmp_path / "found/search.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    set_by = [n for n, line in enumerate(lines) if b'"op_code":5' in line]
+    assert len(set_by) == 12  # a record for each of four parameters of three trials
+    for number in (1, 4, 6, 11):
+        journal.write_bytes(b"".join(lines[: set_by[number]]))
+        assert search(*command) == 0
+        assert table(tmp_path / "found") == before, number
