@@ -54,10 +54,11 @@ def load(source: Callable, root: Path, facts: Any) -> tuple[ImageSet, ImageSet, 
                 _image_set(_open(source, root, train, download=writable), facts, root)
                 for train in (True, False)
             )
-        if train.images.nbytes * facts.repeats > memory.total() // 2:
+        repeats = getattr(facts, "repeats", 1)  # evaluate.py's dataset has none
+        if train.images.nbytes * repeats > memory.total() // 2:
             raise DataError(
-                f"dataset.repeats={facts.repeats} needs {facts.repeats} copies of the training "
-                "images in memory, which this machine does not have: lower it."
+                f"dataset.repeats={repeats} needs {repeats} copies of the training images in "
+                "memory, which this machine does not have: lower it."
             )
         digest = hashlib.sha256()
         for tensor in (train.images, train.labels, test.images, test.labels):

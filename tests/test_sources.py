@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 import torchvision
-from conftest import PROJECT, write_idx, write_mnist_like
+from conftest import PROJECT, composed, write_idx, write_mnist_like
 
 import sources
 
@@ -307,3 +307,9 @@ def test_more_labels_than_images_are_refused(tmp_path):
     write_idx(tmp_path / "Offline/raw/train-labels-idx1-ubyte", numpy.zeros(641))
     with pytest.raises(sources.DataError, match="640 images but 641 labels"):
         sources.load(Offline, tmp_path, FACTS)
+
+
+def test_more_copies_of_the_images_than_fit_in_memory_are_refused():
+    facts = composed("dataset=digits", "dataset.repeats=1000000000").dataset
+    with pytest.raises(sources.DataError, match=r"dataset\.repeats=1000000000 needs"):
+        sources.load(sources.Digits, Path("nowhere"), facts)
