@@ -68,11 +68,12 @@ def load(
         (train, *others), skipped = zip(
             *(image_set(dataset, facts, root, on_bad_image) for dataset in opened), strict=True
         )
+        repeats = getattr(facts, "repeats", 1)  # evaluate.py's dataset has none
         values = len(train) * facts.in_channels * facts.image_size**2
-        if facts.repeats > 1 and values * facts.repeats > memory.total() // 2:
+        if repeats > 1 and values * repeats > memory.total() // 2:
             raise DataError(
-                f"dataset.repeats={facts.repeats} needs {facts.repeats} copies of the training "
-                "images in memory, which this machine does not have: lower it."
+                f"dataset.repeats={repeats} needs {repeats} copies of the training images in "
+                "memory, which this machine does not have: lower it."
             )
         digest = hashlib.sha256()
         for part in (train, *others):

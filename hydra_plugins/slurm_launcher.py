@@ -4,7 +4,6 @@ Hydra imports this file at every start, so submitit is imported only when it is 
 """
 
 import copy
-import functools
 import os
 import shlex
 import shutil
@@ -42,6 +41,10 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     submission has a new folder of its own, which only this user can enter, and a job leaves its
     answer in JSON: nothing in the folder of a sweep, which may come from a stranger, is unpickled.
     """
+
+    def __init__(self, **params: Any):
+        super().__init__(**params)
+        self.folders: dict[str, Path] = {}  # of the submission of each job
 
     def __call__(self, *call: Any) -> None:
         """A job, in its process on the cluster."""
@@ -125,11 +128,6 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
                 if path.parent in Path(queue.get(job_id, "")).parents and isinstance(name, str):
                     found[job_id], self.folders[job_id] = name, path.parent
         return found
-
-    @functools.cached_property
-    def folders(self) -> dict[str, Path]:
-        """The folder of the submission of each job."""
-        return {}
 
     def _submissions(self) -> Path:
         return Path(self.params["submitit_folder"]).absolute().parent

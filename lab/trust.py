@@ -28,7 +28,7 @@ ALLOWED_TARGETS = {
 NO_EXPERIMENT = ("lab", "sweeps", "hydra_plugins", "config", "tests", "benchmarks", "docs", "env")
 PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)")
 # Names and labels, which are no paths; the path `data_dir` of a run folder is never read.
-NO_PATHS = ("name", "data_dir", "dataset.classes[]")
+NO_PATHS = ("name", "data_dir", "init_from", "dataset.classes[]")
 ABSOLUTE = re.compile(r"[/~]|[A-Za-z]:[/\\]|\\\\")  # also on Windows: C:\ and \\server
 # Classes that were moved, by the name that older run folders have.
 NEW_NAMES = {"datasets.Digits": "sources.Digits"}

@@ -13,7 +13,7 @@ import numpy
 import pytest
 import torch
 import torchvision
-from conftest import PROJECT, write_idx, write_mnist_like
+from conftest import PROJECT, composed, write_idx, write_mnist_like
 from PIL import Image
 
 import sources
@@ -567,3 +567,9 @@ def test_a_class_that_cannot_download_makes_no_folder(tmp_path):
     with pytest.raises(sources.DataError):
         sources.load(torchvision.datasets.ImageNet, tmp_path / "data", facts)
     assert not (tmp_path / "data").exists()
+
+
+def test_more_copies_of_the_images_than_fit_in_memory_are_refused():
+    facts = composed("dataset=digits", "dataset.repeats=1000000000").dataset
+    with pytest.raises(sources.DataError, match=r"dataset\.repeats=1000000000 needs"):
+        sources.load(sources.Digits, Path("nowhere"), facts)
