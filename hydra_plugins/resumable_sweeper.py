@@ -116,7 +116,8 @@ class ResumableSweeper(BasicSweeper):
         config = OmegaConf.to_container(cfg, resolve=True)
         for key, meant in ADDED.items():  # the hash of an older config stays what it was
             group, _, name = key.rpartition(".")
-            if config[group].get(name) == meant:
-                del config[group][name]
+            node = config[group] if group else config
+            if name in node and node[name] == meant:
+                del node[name]
         content = json.dumps(config, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:8]

@@ -22,7 +22,8 @@ NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
 # Keys that configs did not have at first, and what a config without them means.
 ADDED = {
     **{"dataset.repeats": 1, "dataset.target_offset": 0, "dataset.transpose": False},
-    "on_bad_image": "refuse",
+    **dict.fromkeys(("dataset.train", "dataset.test", "dataset.val")),
+    **{"on_bad_image": "refuse", "class_weights": None, "fold": None, "folds": None},
 }
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16")
