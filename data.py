@@ -39,8 +39,9 @@ def split(
         raise ConfigError(f"folds={folds} is not possible: the dataset has {why}. Set folds=null.")
     order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))
     if folds:
-        order = order[image_set.labels[order].argsort(stable=True)]
-        is_val = torch.arange(available) % folds == fold
+        by_class = image_set.labels[order].argsort(stable=True)
+        is_val = torch.zeros(available, dtype=torch.bool)
+        is_val[by_class[fold::folds]] = True
         return image_set[order[~is_val]], image_set[order[is_val]]
     if val_size == 0:
         return image_set, image_set

@@ -14,7 +14,7 @@ cache of the system: so does the first, since they have just been written.
 """
 
 import json
-import resource
+import re
 import runpy
 import shutil
 import sys
@@ -147,7 +147,9 @@ def train(where: str, root: str) -> None:
     sys.argv = ["script.py", *model, *overrides, f"hydra.run.dir={where}"]
     runpy.run_path(str(PROJECT / "script.py"), run_name="__main__")
     _, figures = (Path(where) / "metrics.csv").read_text(encoding="utf-8").splitlines()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
+    # Of this program alone: ru_maxrss would count what the process that started it had mapped.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) * 1024 / 1e9
     print(figures.split(",")[-1], peak)
 
 

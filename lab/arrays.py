@@ -48,9 +48,16 @@ def image_set(dataset: Any, facts: Any, root: Path, on_bad_image: str) -> tuple[
     labels = _from_zero(labels, facts, f"{name} in {root}")
     if isinstance(images, Tensor):
         images = _bytes(images, name).contiguous()
+    else:  # in no order of classes, so that a limit shows all of them
+        order = mixed(len(images))
+        images, labels = images[order], labels[order]
     scale = tuple(facts.mean), tuple(facts.std)
     found = ImageSet(images, labels, *scale, num_classes=facts.num_classes)
     return found, _skipped(dataset, images)
+
+
+def mixed(count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def _skipped(dataset: Any, images: Tensor | OnDisk) -> int:

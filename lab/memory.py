@@ -73,7 +73,7 @@ def _left_in_groups(membership: Path) -> list[int]:
     """Bytes that each control group around this process still allows, from Slurm's or Docker's
     limit; one large number if there is no limit."""
     left = [2**62]
-    lines = membership.read_text().splitlines() if membership.exists() else []
+    lines = _text(membership).splitlines() if membership.exists() else []
     for controllers, path in (line.split(":", 2)[1:] for line in lines):
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -83,15 +83,19 @@ def _left_in_groups(membership: Path) -> list[int]:
         below = base / path.lstrip("/")
         for folder in (below, *below.parents):
             if folder.is_relative_to(base) and (folder / limit).exists():
-                allowed = (folder / limit).read_text().strip()
+                allowed = _text(folder / limit).strip()
                 if allowed.isdigit():  # not "max"
-                    used = int((folder / usage).read_text()) - _reclaimable(folder / "memory.stat")
+                    used = int(_text(folder / usage)) - _reclaimable(folder / "memory.stat")
                     left.append(max(0, int(allowed) - used))
     return left
 
 
 def _reclaimable(path: Path) -> int:
     """Bytes of files that the kernel keeps in memory and drops when it needs the space."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = _text(path).splitlines() if path.exists() else []
     pairs = dict(line.split(maxsplit=1) for line in lines)
     return int(pairs.get("total_inactive_file", pairs.get("inactive_file", 0)))
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

@@ -56,6 +56,7 @@ def test_folds_are_disjoint_complete_and_have_each_class_evenly(numbered):
         assert len(train) == 80 and val.labels.bincount().tolist() == [14, 5, 1]
         both = torch.cat([train.images, val.images])[:, 0, 0, 0].sort().values
         assert torch.equal(both.long(), torch.arange(100))
+        assert train.labels[:40].unique().tolist() == [0, 1, 2]  # not sorted by class
     shown = torch.cat([val.images for _, val in pairs])[:, 0, 0, 0].sort().values
     assert torch.equal(shown.long(), torch.arange(100))
     again, other = (data.split(unbalanced, 0.05, seed, 0, 5)[1].images for seed in (3, 4))

@@ -4,6 +4,7 @@ import sys
 
 import numpy
 import pytest
+import torch
 from conftest import PROJECT
 from hydra import compose, initialize_config_dir
 from PIL import Image
@@ -22,6 +23,7 @@ def describe(tmp_path, monkeypatch):
     monkeypatch.setattr(picture_config, "PROJECT", tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(sources, "_loaded", {})
+    monkeypatch.setattr("lab.arrays.mixed", torch.arange)  # the order of the files
     return lambda *arguments: picture_config.main(list(map(str, arguments)), "")
 
 
@@ -85,6 +87,19 @@ def test_the_test_pictures_are_drawn_and_recorded(describe, tmp_path, capsys):
     assert "The classes are unbalanced: class_weights=balanced" in capsys.readouterr().out
     other = loaded(tmp_path, "zoo", "dataset.source.test_seed=5")[1]
     assert other[2] != loaded(tmp_path, "zoo")[1][2]  # another hash of the data
+
+
+def test_a_limit_shows_pictures_of_all_classes(describe, pets, tmp_path, monkeypatch):
+    describe(pets, "--name", "pets", "--image-size", 12)
+    ordered = loaded(tmp_path, "pets")[1]
+    monkeypatch.undo()
+    monkeypatch.setattr(sources, "_loaded", {})
+    train, test, _ = loaded(tmp_path, "pets")[1]
+    assert len(train[:12].labels.unique()) == 4 and len(test[:6].labels.unique()) > 2
+    for part, same in ((train, ordered[0]), (test, ordered[1])):
+        rows, others = part.images.rows, same.images.rows
+        assert torch.equal(rows.sort().values, others) and not torch.equal(rows, others)
+        assert torch.equal(part.labels[rows.argsort()], same.labels)
 
 
 def test_two_pictures_of_each_class_are_enough(describe, tmp_path, capsys):
