@@ -17,7 +17,7 @@ from lab.errors import ConfigError, explain
 from lab.extras import how_to_install
 from lab.hints import nearest
 from lab.memory import bounded
-from lab.schedule import Schedule, complete, scheduler_node
+from lab.schedule import NOT_ARGUMENTS, Schedule, complete, scheduler_node
 from lab.schema import text_numbers
 
 # What a group must build: a class by its full name, not imported before it is needed.
@@ -94,7 +94,8 @@ def blame(node: DictConfig, group: str, error: Exception) -> str:
     reason = explain(cause) or f"{described(cause)}."
     if not isinstance(cause, ValueError) and (not (where := place(cause)) or CALLS.match(where)):
         values = OmegaConf.to_container(node, resolve=True)
-        said = ", ".join(f"{key}={value}" for key, value in values.items() if str(key)[0] != "_")
+        names = [key for key in values if str(key)[0] != "_" and key not in NOT_ARGUMENTS]
+        said = ", ".join(f"{key}={values[key]}" for key in names)
         reason += f" Check its arguments: {said or 'none'}."
     reason += "".join(f" {sentence}" for sentence in text_numbers(node, group))
     return f"{group} ({node.get('_target_')}): {reason}"

@@ -208,7 +208,8 @@ def _workers(count: int) -> Iterator[Callable[[list[dict]], Iterator[dict[str, A
                 process.kill()
             pool.shutdown(cancel_futures=True)
             for process in processes:
-                process.stdin.close()
+                with suppress(BrokenPipeError):  # one that has ended
+                    process.stdin.close()
                 process.stdout.close()
                 process.wait()
 

@@ -233,9 +233,8 @@ def _options_with(name: str, key: str, content: dict[Any, Any]) -> str:
     if not found:
         return ""
     full, options = next(iter(found.items()))
-    *others, last = (option.partition("=")[2] for option in options)
-    names = f"{', '.join(others)} and {last}" if others else options[0]
-    has = f"{names} {'have' if others else 'has'}"
+    *others, last = options
+    has = f"{', '.join(others)} and {last} have" if others else f"{last} has"
     return f" Only {has} it." if full == key else f" Did you mean {full}, which {has}?"
 
 

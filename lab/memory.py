@@ -51,8 +51,9 @@ def bounded(what: str) -> Iterator[None]:
                 count += 1
                 if made > most or count > MOST_TENSORS:
                     raise ConfigError(
-                        f"{what} is too large for this machine: it has {count} tensors or more, "
-                        f"of {made / GB:.1f} GB or more. Choose smaller sizes."
+                        f"{what} is too large for this machine: its tensors need {made / GB:.3g} "
+                        f"GB or more, in {count} or more tensors; {most / GB:.3g} GB and "
+                        f"{MOST_TENSORS} tensors are allowed. Choose smaller sizes."
                     )
             return func(*args, **kwargs)
 

@@ -253,8 +253,8 @@ def test_a_file_that_is_not_a_picture_is_refused(evaluate, run, tmp_path, capfd,
     ("value", "message"),
     [
         ("5", "5 does not exist: give the path of a picture"),
-        ("[null]", "None does not exist: give the path"),
-        ("{a:1}", "images: Cannot merge DictConfig with ListConfig"),
+        ("[null]", "null does not exist: give the path"),
+        ("{a:1}", "{a:1} does not exist: give the path"),
     ],
 )
 def test_images_that_are_no_paths_are_refused(evaluate, run, capfd, value, message):

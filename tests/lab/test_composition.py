@@ -39,9 +39,7 @@ FILES = {
     "experiment/env": (HEADER + "optimizer:\n  lr: ${oc.env:LR}\n", r"oc.decode:\$.oc.env:NAME"),
     "dataset/bool": (CLASSES, "classes=.False, True. is not allowed: it must be a list of words"),
     "model/headless": ("model:\n  _target_: models.MLP\n", "starts with '# @package _global_'"),
-    "optimizer/no_lr": (
-        "_target_: torch.optim.SGD\n_partial_: true\n", "optimizer.lr, to which scheduler.max_lr",
-    ),
+    "experiment/below": ("defaults:\n  - override /model: cnn\n", "below.yaml .*first line must"),
     "optimizer/whole": ("_target_: torch.optim.SGD\nlr: 0.1\n", "file must say _partial_: true"),
 }  # fmt: skip
 

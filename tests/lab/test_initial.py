@@ -13,7 +13,8 @@ from lab import files, initial
 from lab.build import build
 from lab.errors import Refusal
 
-SMALL = ("dataset=digits", "debug=smoke")
+DIGITS = ("dataset=digits", "~tuned")
+SMALL = (*DIGITS, "debug=smoke")
 OTHERS = "dataset.classes=[a,b,c,d,e,f,g,h,i,j]"
 
 
@@ -25,13 +26,13 @@ def here(tmp_path, monkeypatch):
 
 def model_and_config(*words: str):
     torch.manual_seed(0)
-    cfg = composed("dataset=digits", *words)
+    cfg = composed(*DIGITS, *words)
     return build(cfg, "model"), cfg
 
 
 def state(*words: str, seed: int = 7) -> dict:
     torch.manual_seed(seed)
-    return build(composed("dataset=digits", *words), "model").state_dict()
+    return build(composed(*DIGITS, *words), "model").state_dict()
 
 
 def started(weights, *words: str, name: str = "w.pt") -> tuple[dict, dict, dict]:

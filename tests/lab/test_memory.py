@@ -25,7 +25,7 @@ def test_a_model_that_no_machine_holds_is_refused_before_memory_is_asked_for(ove
 
 def test_a_model_of_endless_layers_is_refused(monkeypatch):
     monkeypatch.setattr(memory, "MOST_TENSORS", 1000)
-    with pytest.raises(ConfigError, match="it has 1001 tensors or more"):
+    with pytest.raises(ConfigError, match="in 1001 or more tensors"):
         build(composed("model=vit", "model.depth=1000000000"), "model")
 
 

@@ -116,7 +116,7 @@ def test_a_lock_file_that_is_none_is_refused(tmp_path, kind):
     lock, elsewhere = tmp_path / ".lock", tmp_path / "elsewhere"
     make = {"folder": lock.mkdir, "pipe": partial(os.mkfifo, lock)}
     make.get(kind, partial(lock.symlink_to, elsewhere))()
-    assert record.status(running(tmp_path, lock=False)) == "interrupted"
+    assert record.status(running(tmp_path, lock=False)) == "damaged"
     with pytest.raises(Refusal, match=r"\.lock is .*: remove it"), record.locked(tmp_path):
         pass
     assert not elsewhere.exists()

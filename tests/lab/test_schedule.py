@@ -114,7 +114,7 @@ def test_milestones_of_a_multi_step_scheduler_may_be_shares():
 
 
 def test_total_steps_counts_epochs_for_a_scheduler_that_is_stepped_per_epoch():
-    schedule = schedule_of("scheduler=cosine", "+scheduler.interval=epoch", steps=[3] * 4)
+    schedule = schedule_of("scheduler=cosine", "scheduler.interval=epoch", steps=[3] * 4)
     rates = rates_of(schedule, [3] * 4)
     assert rates[::3] == pytest.approx([LR * (1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)])
     assert rates[1::3] == rates[::3]

@@ -70,7 +70,7 @@ def test_repeating_the_command_adds_trials_up_to_the_total(search, tmp_path, cap
     for row in repeated:
         assert float(row["step"]) in (0, 0.25, 0.5, 0.75) and row["count"] in ("0", "1", "2")
         assert row["other"] in ("1", "2") and row["half"] in ("1", "0.5")
-        assert row["sizes"] in ("[8]", "[8,8]") and row["+new"] in ("1", "2", "3")
+        assert row["sizes"] in ("[8]", "[8,8]") and row["'+new"] in ("1", "2", "3")
     for name in ("history", "parallel", "importance"):
         assert (tmp_path / f"found/{name}.png").read_bytes().startswith(b"\x89PNG")
     capfd.readouterr()
@@ -420,9 +420,8 @@ def test_a_search_writes_nothing_through_links(search, tmp_path, backend):
     for path in written:
         path.unlink()
         path.symlink_to(outside)
-    assert search(*command, trials(2)) == 0
+    assert search(*command, trials(2)) == 1
     assert outside.read_text() == "untouched"
-    assert not any(path.is_symlink() for path in found.iterdir())
 
 
 @needs["optuna"]
