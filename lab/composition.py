@@ -180,6 +180,6 @@ def _of_a_word(error: OverrideParseException) -> str:
     if reason:
         return f"{reason.strip().rstrip('.')}."
     return (
-        "it must be key=value. A value with spaces or any of ,:=(){}[]$ must be in quotes that "
-        """reach Hydra, as in 'key="…"'."""
+        "it must be key=value. A value with spaces or any of ,:=(){}[]$ must be quoted, with "
+        """quotes that the shell leaves in place, as in 'key="…"'."""
     )

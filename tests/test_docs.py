@@ -398,7 +398,7 @@ def test_part_2_adds_an_optimizer(typed):
 def test_part_2_says_when_a_scheduler_is_stepped():
     text = " ".join(README.read_text().split())
     gamma, batches = re.search(
-        r"the lr by ([\d.]+) after each of MNIST's (\d+) batches", text
+        r"the lr by ([\d.]+) after each of the (\d+) batches of an MNIST epoch", text
     ).groups()
     cfg = composed_in(PROJECT / "config", "config", ["scheduler=step"])
     assert (cfg.scheduler.interval, cfg.scheduler.step_size) == ("epoch", 1)

@@ -17,6 +17,7 @@ def is_available(name: str) -> bool:
 
 pytestmark = [
     pytest.mark.real,
+    pytest.mark.slow,
     pytest.mark.skipif(
         not (is_available("MNIST") and is_available("FashionMNIST")),
         reason=f"genuine MNIST and Fashion-MNIST are not under {ROOT}",

@@ -256,3 +256,14 @@ def test_deterministic_runs_are_equal_and_set_the_mode_of_torch(script, tmp_path
         assert torch.are_deterministic_algorithms_enabled() is (deterministic == "true")
     first, second, _ = run_folders(tmp_path)
     assert metrics(first)[0]["train_loss"] == metrics(second)[0]["train_loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("model", "least"), [("linear", 0.905), ("mlp", 0.95), ("cnn", 0.97), ("vit", 0.94)]
+)
+def test_a_small_dataset_gets_as_many_steps_as_it_needs(script, tmp_path, model, least, seed):
+    assert script("dataset=digits", f"model={model}", f"seed={seed}") == 0
+    (folder,) = run_folders(tmp_path)
+    assert result(folder)["test_accuracy"] >= least

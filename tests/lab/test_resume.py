@@ -282,7 +282,7 @@ def resume_line(output: str) -> list[str]:
     "where", ["lab.machine.choose_device", "sources.load", "training.evaluate"]
 )
 def test_a_signal_at_any_moment_ends_the_run_with_a_message(
-    script, tmp_path, monkeypatch, capfd, where, number
+    script, tmp_path, monkeypatch, capfd, data_dir, where, number
 ):
     """While torch starts, while data is read, and while the test images are evaluated."""
     module, _, name = where.rpartition(".")
@@ -303,6 +303,7 @@ def test_a_signal_at_any_moment_ends_the_run_with_a_message(
     assert {number: signal.getsignal(number) for number in SIGNALS} == before
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
     assert script(resume_line(output)[-1]) == 0
 
 
