@@ -38,6 +38,10 @@ def run(
         with _log_file():
             task(cfg)
 
+    if other := [word for word in overrides if not isinstance(word, str)]:
+        raise ConfigError(
+            f"{other[0]!r} is no override: give them one by one, as in train('model=cnn', 'seed=1')."
+        )
     with _own_hydra():
         try:
             config_name, words = command_line.for_python(list(overrides), folder)

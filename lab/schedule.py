@@ -30,6 +30,7 @@ class Schedule:
         from torch.optim.lr_scheduler import ReduceLROnPlateau
 
         self.scheduler, self.interval, self.monitor = scheduler, interval, monitor
+        self.lr = scheduler.get_last_lr()[0]  # of the last step that was taken
         name = type(scheduler).__name__
         if isinstance(scheduler, ReduceLROnPlateau):
             self.monitor = monitor or "val_loss"
@@ -50,13 +51,9 @@ class Schedule:
                 "ReduceLROnPlateau reads a figure."
             )
 
-    @property
-    def lr(self) -> float:
-        """The learning rate in force."""
-        return self.scheduler.get_last_lr()[0]
-
     def step(self) -> None:
         """Call after each step of the optimizer."""
+        self.lr = self.scheduler.get_last_lr()[0]
         if self.interval == "step":
             self.scheduler.step()
 
@@ -77,6 +74,8 @@ class Schedule:
                 self.step()
             for figures in history:
                 self.end_epoch(figures)
+        if self.interval == "epoch":
+            self.lr = self.scheduler.get_last_lr()[0]
 
 
 def scheduler_node(cfg: DictConfig, key: str = "scheduler") -> DictConfig:

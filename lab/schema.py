@@ -215,7 +215,10 @@ def text_numbers(node: DictConfig | ListConfig, group: str) -> list[str]:
         elif isinstance(value, str) and NUMBER.fullmatch(value.strip()) and str(key)[0] != "_":
             advice = "without quotes it is a number"
             if "${oc.env" in str(OmegaConf.to_container(node, resolve=False)):
-                advice = "as environment variables always are: write ${oc.decode:${oc.env:NAME}}"
+                advice = (
+                    'as environment variables always are: write "${oc.decode:${oc.env:NAME}}", '
+                    "quotes included"
+                )
             sentences.append(f"{name}={value!r} is text: {advice}.")
     return sentences
 

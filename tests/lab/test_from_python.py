@@ -75,6 +75,7 @@ REFUSALS = [
     (["hydra.mode=MULTIRUN"], ConfigError, "one run is started at a time"),
     (["resume=nowhere"], Refusal, "nowhere is not a folder"),
     (["hydra/callbacks=clean_git"], Refusal, "not clean"),
+    ([["seed=1"]], ConfigError, r"\['seed=1'\] is no override: give them one by one"),
     (["epochs=0"], RunFailed, "epochs=0 is not allowed"),
     (["model.hidden_sizes=[0]"], RunFailed, r"hidden_sizes=\[0\]"),
 ]
@@ -157,7 +158,7 @@ print("classes", *load("first").classes)
 """
 
 
-@pytest.mark.parametrize("shell", ["python", "ipython"])
+@pytest.mark.parametrize("shell", ["python", pytest.param("ipython", marks=pytest.mark.slow)])
 def test_in_a_fresh_interpreter_with_a_hydra_of_its_own(tmp_path, shell):
     if shell == "ipython" and not importlib.util.find_spec("IPython"):
         pytest.skip("IPython is not installed")

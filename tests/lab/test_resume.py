@@ -203,7 +203,7 @@ def test_a_finished_run_continues_with_more_epochs(script, finished):
     assert len(rows(finished)) == 5
 
 
-@pytest.mark.parametrize("scheduler", ["plateau", "step"])
+@pytest.mark.parametrize("scheduler", ["plateau", pytest.param("step", marks=pytest.mark.slow)])
 def test_parts_of_an_epoch_each_equal_one_run_if_the_schedule_is_per_epoch(
     script, tmp_path, scheduler
 ):

@@ -1,5 +1,6 @@
 """When each scheduler is stepped, and with which learning rates."""
 
+import csv
 import math
 
 import pytest
@@ -31,9 +32,9 @@ def rates_of(schedule: Schedule, steps: list[int], losses: list[float] | None = 
     rates = []
     for number, count in enumerate(steps):
         for _ in range(count):
-            rates.append(schedule.lr)
             schedule.scheduler.optimizer.step()
             schedule.step()
+            rates.append(schedule.lr)
         loss = losses[number] if losses else 1.0
         schedule.end_epoch({"val_loss": loss, "val_accuracy": 1 - loss})
     return rates
@@ -50,6 +51,17 @@ def test_step_follows_torchs_own_scheduler():
         "scheduler=step", "scheduler.step_size=2", "scheduler.gamma=0.1", steps=[3] * 5
     )
     assert rates_of(schedule, [3] * 5) == expected
+
+
+def test_the_rate_is_that_of_the_step_that_was_taken(script, tmp_path):
+    words = ("dataset=digits", "model=linear", "~tuned", "limit=256", "scheduler=cosine")
+    assert script(*words, "epochs=2", "hydra.run.dir=run") == 0
+    with (tmp_path / "run/metrics.csv").open() as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    per_epoch = 256 * composed(*words).dataset.repeats // 128
+    steps = [per_epoch - 1, 2 * per_epoch - 1]
+    expected = [2e-3 * (1 + math.cos(math.pi * step / (2 * per_epoch))) / 2 for step in steps]
+    assert rates == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("mode", "monitor"), [("min", "val_loss"), ("max", "val_accuracy")])
@@ -69,7 +81,7 @@ def test_warmup_cosine_rises_linearly_and_falls_to_zero(total):
     length = total - warmup
     falling = [LR * (1 + math.cos(math.pi * step / length)) / 2 for step in range(length)]
     assert rates == pytest.approx(rising + falling)
-    assert total == 1 or schedule.lr == pytest.approx(0, abs=1e-9)
+    assert total == 1 or schedule.scheduler.get_last_lr()[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_a_sequence_may_have_any_schedulers_and_milestones_in_steps():
