@@ -75,7 +75,7 @@ REFUSALS = [
     (["hydra.mode=MULTIRUN"], ConfigError, "one run is started at a time"),
     (["resume=nowhere"], Refusal, "nowhere is not a folder"),
     (["hydra/callbacks=clean_git"], Refusal, "not clean"),
-    ([["seed=1"]], ConfigError, r"\['seed=1'\] is no override: give them one by one"),
+    ([["seed=1"]], ConfigError, r"\['seed=1'\] is no override: give words"),
     (["epochs=0"], RunFailed, "epochs=0 is not allowed"),
     (["model.hidden_sizes=[0]"], RunFailed, r"hidden_sizes=\[0\]"),
 ]
