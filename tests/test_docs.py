@@ -134,6 +134,9 @@ def typed(tmp_path_factory):
     for name, text in snippets("yaml").items():
         if name not in QUOTED:
             (root / name).write_text(text)
+    for command in commands_of("sources.py"):  # which describes a folder of the reader's pictures
+        name = command.words[command.words.index("--name") + 1]
+        shutil.copy(root / "config/dataset/cifar10.yaml", root / f"config/dataset/{name}.yaml")
     with pytest.MonkeyPatch.context() as patch:
         for name, text in snippets("python").items():
             if module := {"models.py": models, "sources.py": sources}.get(name):
