@@ -450,6 +450,7 @@ def test_a_run_with_a_module_of_your_own_can_be_resumed(tmp_path, monkeypatch):
     assert trust.is_allowed(target)
 
 
+@pytest.mark.slow
 def test_a_run_folder_and_its_use_from_python(typed, script, tmp_path, monkeypatch, capfd):
     assert script("dataset=digits", "debug=smoke") == 0
     (path,) = tmp_path.glob("runs/**/result.json")

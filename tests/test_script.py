@@ -102,6 +102,7 @@ def test_the_run_folder_records_config_metrics_and_result(script, tmp_path, capf
     assert "epoch 3/3" in (folder / "script.log").read_text()
 
 
+@pytest.mark.slow
 def test_terminal_output_fits_80_columns_and_names_the_run_folder(tmp_path, data_dir):
     arguments = ("model=linear", "epochs=100", "limit=64", "batch_size=64", "val_size=64")
     arguments += ("checkpoint.every=100",)

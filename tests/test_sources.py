@@ -136,6 +136,7 @@ print([process.exitcode for process in processes])
 """
 
 
+@pytest.mark.slow
 def test_processes_that_unpack_concurrently_read_the_same_data(tmp_path):
     source = write_archives(tmp_path)
     command = [sys.executable, "-c", LOAD, str(tmp_path), repr(source.resources)]

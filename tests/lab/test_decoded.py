@@ -52,7 +52,13 @@ def test_sizes_and_channels_have_files_of_their_own(pets):
     assert first.exists() and images_of(pets)[0].path == first
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no index", "half an index", "other index"])
+RARE = ("no index", "half an index", "other index")
+RARE = [pytest.param(name, marks=pytest.mark.slow) for name in RARE]
+    pytest.param(n, marks=pytest.mark.slow) for n in ("no index", "half an index", "other index")
+]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", *RARE])
 def test_damaged_files_are_made_again(pets, damage):
     found, images = images_of(pets)
     index = found.path.with_name("index.json")
@@ -128,6 +134,7 @@ def start(folder) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_decodes_and_both_get_the_same(tmp_path):
     write(tmp_path / "pets", *(f"c{i % 2}/{i}.png" for i in range(40)))
     outputs = [p.communicate()[0].split() for p in [start(tmp_path / "pets") for _ in range(2)]]
@@ -135,6 +142,7 @@ def test_of_two_processes_one_decodes_and_both_get_the_same(tmp_path):
     assert outputs[0][-1] == outputs[1][-1]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_half_and_no_other_process(tmp_path):
     folder = tmp_path / "pets"
     write(folder, *(f"c{i % 2}/{i}.png" for i in range(12)))

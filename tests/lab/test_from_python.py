@@ -50,6 +50,7 @@ def test_a_run_from_python_equals_that_of_the_command(tmp_path, script):
     assert files[0] == files[1]
 
 
+@pytest.mark.slow
 def test_load_gives_the_model_in_evaluation_mode_with_its_classes(tmp_path):
     import sources
 
@@ -158,7 +159,8 @@ print("classes", *load("first").classes)
 """
 
 
-@pytest.mark.parametrize("shell", ["python", pytest.param("ipython", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", ["python", "ipython"])
 def test_in_a_fresh_interpreter_with_a_hydra_of_its_own(tmp_path, shell):
     if shell == "ipython" and not importlib.util.find_spec("IPython"):
         pytest.skip("IPython is not installed")

@@ -74,6 +74,7 @@ def test_a_folder_in_parts_becomes_a_dataset(describe, pets, tmp_path, capsys):
     assert (tmp_path / "data/pets").is_symlink()
 
 
+@pytest.mark.slow
 def test_the_test_pictures_are_drawn_and_recorded(describe, tmp_path, capsys):
     write(tmp_path / "data/zoo", *(f"a/{i}.jpg" for i in range(30)), color="red")
     write(tmp_path / "data/zoo", *(f"b/{i}.jpg" for i in range(9)), color="blue")
@@ -127,6 +128,7 @@ def test_pictures_that_cannot_be_decoded_are_left_out_if_asked(describe, pets, t
     assert test.labels.tolist() == [0, 0, 1, 2, 2, 3, 3]
 
 
+@pytest.mark.slow
 def test_an_existing_file_is_replaced_only_by_force(describe, pets, tmp_path):
     with pytest.raises(Refusal, match=r"mnist.yaml exists: choose another --name, or replace"):
         describe(pets, "--name", "mnist")
@@ -135,6 +137,7 @@ def test_an_existing_file_is_replaced_only_by_force(describe, pets, tmp_path):
     assert loaded(tmp_path, "mine")[0].image_size == 12
 
 
+@pytest.mark.slow
 def test_folders_that_have_changed_are_noticed(describe, pets, tmp_path, monkeypatch):
     describe(pets, "--name", "pets", "--image-size", 12)
     before = loaded(tmp_path, "pets")[1]

@@ -164,6 +164,7 @@ def test_a_signal_saves_at_the_next_step_and_prints_how_to_resume(
     assert_same_result(run, reference)
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_exits_immediately(tmp_path, script):
     process = start(tmp_path, "model=cnn", "batch_size=640", "epochs=1000", "augmentation=none")
     while not list(tmp_path.glob("runs/**/metrics.csv")):
@@ -234,7 +235,7 @@ ALONE = [f"augmentation={option}" for option in options("augmentation") if optio
 @pytest.mark.parametrize(
     "words",
     [
-        (EVERYTHING, "ema=0.99", "model=mlp"),
+        pytest.param((EVERYTHING, "ema=0.99", "model=mlp"), marks=pytest.mark.slow),
         *(pytest.param((word, "model=linear"), marks=pytest.mark.slow) for word in ALONE),
         pytest.param((EVERYTHING, "model=cnn", "epochs=5"), marks=pytest.mark.slow),
         pytest.param(("ema=0.999", "model=cnn", "epochs=5"), marks=pytest.mark.slow),
@@ -336,7 +337,9 @@ def test_a_failed_run_records_the_machine_and_the_data(script, tmp_path, monkeyp
     assert known <= record.keys()
 
 
-def test_a_full_disk_interrupts_a_run_without_a_verdict(script, tmp_path, monkeypatch, capfd):
+def test_a_full_disk_interrupts_a_run_without_a_verdict(
+    script, tmp_path, monkeypatch, capfd, data_dir
+):
     def full(_, path):
         raise OSError("a sentence") from OSError(errno.ENOSPC, "No space left on device", str(path))
 
@@ -347,6 +350,7 @@ def test_a_full_disk_interrupts_a_run_without_a_verdict(script, tmp_path, monkey
     assert "a sentence" in "".join(capfd.readouterr())
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(data_dir))
     assert script("resume=run") == 0
     record = json.loads((tmp_path / "run/result.json").read_text())
     assert record["status"] == "finished" and "reason" not in record

@@ -45,7 +45,7 @@ def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("stops", [[2], [4], [6], [12], [1, 4, 7, 8, 15, 16, 19]], ids=str)
+@pytest.mark.parametrize("stops", [[6], [1, 4, 7, 8, 12, 15, 16, 19]], ids=str)
 @pytest.mark.parametrize("scheduler", [*options("scheduler"), "onecycle ema"])
 def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stops):
     """Stopped within an epoch and at its end, over several parts of a run."""

@@ -115,6 +115,7 @@ def test_duplicate_jobs_run_once(script, tmp_path, capfd):
     assert "1 of the 2 jobs are skipped: they have the config of another." in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_sweeps_without_a_name_get_new_folders(script, tmp_path):
     for _ in range(2):
         assert script("--multirun", "debug=smoke", "model=linear", "seed=0,1") == 0
@@ -291,6 +292,7 @@ def test_a_repeatedly_killed_local_sweep_resumes_to_the_same_table(
 
 
 @needs_proc
+@pytest.mark.slow
 def test_ctrl_c_also_ends_the_local_jobs(begin, tmp_path):
     long = ("model=linear", "seed=0,1", "batch_size=1", "compile=false", "epochs=1000")
     saving = ("checkpoint.unit=seconds", "checkpoint.every=0.05")
@@ -336,12 +338,13 @@ def interrupted(script, monkeypatch, capfd):
 
 
 SMALL = ("debug=smoke", "model=linear", "seed=0,1")
+slow = pytest.mark.slow
 NAMED = [  # what is typed, how the printed command ends
     (["-m", *SMALL], r"name=20\d\d-\d\d-\d\d/[\d.-]+_sweep"),
     (["-m", *SMALL, "name=it's a=b (1) ~ü"], r"name=it's a=b \(1\) ~ü"),
-    (["-m", *SMALL, "name=${now:%Y}/${now:%f}"], r"name=20\d\d/\d+"),
+    pytest.param(["-m", *SMALL, "name=${now:%Y}/${now:%f}"], r"name=20\d\d/\d+", marks=slow),
     (["-m", "name=mine", *SMALL], "seed=0,1"),
-    (["-m", *SMALL, "name='a,b'"], "name='a,b'"),
+    pytest.param(["-m", *SMALL, "name='a,b'"], "name='a,b'", marks=slow),
     ([*SMALL, "hydra.mode=MULTIRUN", "hydra.sweep.dir=at/a=b"], r"hydra.sweep.dir=at/a=b"),
 ]
 
@@ -415,6 +418,7 @@ def test_the_summary_averages_over_seeds(script, call, tmp_path, capfd):
     assert (tmp_path / "runs/mine/results.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_practical_sweep_covers_both_datasets(script, tmp_path):
     assert script("-m", "sweep=practical", "debug=smoke", "name=mine", "model=linear") == 0
     assert {(run["dataset"], run["optimizer"]) for run in jobs(tmp_path).values()} == {

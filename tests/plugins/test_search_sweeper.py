@@ -24,7 +24,9 @@ needs = {
     for name in ("optuna", "ax")
 }
 slow = pytest.mark.slow
-BOTH = [pytest.param(name, marks=needs[name]) for name in needs]
+BOTH = [  # Ax takes ten times as long
+    pytest.param("optuna", marks=needs["optuna"]), pytest.param("ax", marks=[needs["ax"], slow])
+]  # fmt: skip
 SPACE = ("x=interval(0,1)", "rate=tag(log,interval(1e-4,1))")
 SEARCH = (
     "-m", "name=mine", "hydra/sweeper=optuna", "model=linear", "limit=128", "batch_size=64",
