@@ -322,7 +322,7 @@ def assert_no_traceback(script, capfd, override: str) -> None:
 
 BOUNDED_OVERRIDES = OVERRIDES.filter(lambda override: not re.match(r"[+]*epochs=|.*\0", override))
 FUZZING = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=6
 )
 
 

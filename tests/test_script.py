@@ -168,6 +168,7 @@ def test_the_same_seed_gives_the_same_metrics(script, tmp_path):
     assert first[0]["train_loss"] != other[0]["train_loss"]
 
 
+@pytest.mark.slow
 def test_the_multirun_example_of_the_readme(script, tmp_path):
     grid = ("model=linear,mlp,cnn,vit", "dataset=mnist,fashion", "optimizer=adamw")
     assert script("--multirun", *grid, "debug=smoke") == 0

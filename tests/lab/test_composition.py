@@ -128,7 +128,7 @@ def assert_a_sentence(script, capfd, config: Path, path: Path, text: str) -> Non
 
 
 FUZZING = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=6
 )
 
 

@@ -54,8 +54,6 @@ def test_sizes_and_channels_have_files_of_their_own(pets):
 
 RARE = ("no index", "half an index", "other index")
 RARE = [pytest.param(name, marks=pytest.mark.slow) for name in RARE]
-    pytest.param(n, marks=pytest.mark.slow) for n in ("no index", "half an index", "other index")
-]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", *RARE])

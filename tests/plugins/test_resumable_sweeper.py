@@ -341,7 +341,7 @@ SMALL = ("debug=smoke", "model=linear", "seed=0,1")
 slow = pytest.mark.slow
 NAMED = [  # what is typed, how the printed command ends
     (["-m", *SMALL], r"name=20\d\d-\d\d-\d\d/[\d.-]+_sweep"),
-    (["-m", *SMALL, "name=it's a=b (1) ~ü"], r"name=it's a=b \(1\) ~ü"),
+    pytest.param(["-m", *SMALL, "name=it's a=b (1) ~ü"], r"name=it's a=b \(1\) ~ü", marks=slow),
     pytest.param(["-m", *SMALL, "name=${now:%Y}/${now:%f}"], r"name=20\d\d/\d+", marks=slow),
     (["-m", "name=mine", *SMALL], "seed=0,1"),
     pytest.param(["-m", *SMALL, "name='a,b'"], "name='a,b'", marks=slow),
