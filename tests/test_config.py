@@ -301,7 +301,7 @@ OVERRIDES = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(OVERRIDES)
 @example("dataset.mean=${epochs}")
 @example("+x=1")

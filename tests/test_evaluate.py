@@ -307,7 +307,10 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if i % 2 else []) for i, n in enumerate(NAMES)],
+)
 def test_run_folders_may_have_any_name(script, evaluate, trained, tmp_path, capfd, name):
     (tmp_path / name).mkdir()
     run = Path(shutil.copytree(trained, tmp_path / name / "run"))

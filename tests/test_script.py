@@ -24,8 +24,16 @@ def metrics(folder) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("optimizer", options("optimizer"))
-@pytest.mark.parametrize("model", MODELS)
+PAIRS = [(model, optimizer) for model in MODELS for optimizer in options("optimizer")]
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer"),
+    [  # by default, each model and each optimizer once or twice
+        pytest.param(*pair, marks=[] if number % 4 < 2 else [pytest.mark.slow])
+        for number, pair in enumerate(PAIRS)
+    ],
+)
 def test_every_model_trains_with_every_optimizer(script, tmp_path, model, optimizer):
     assert script("debug=smoke", f"model={model}", f"optimizer={optimizer}") == 0
     (folder,) = run_folders(tmp_path)

@@ -85,10 +85,8 @@ def kill_at_random(folder: Path, seed: int, *arguments: str) -> Path:
 KILLS = [(model, seed) for seed in range(9) for model in ("linear", "mlp", "cnn", "vit")]
 
 
-@pytest.mark.parametrize(
-    ("model", "seed"),
-    [pytest.param(*kill, marks=[pytest.mark.slow] if kill != ("linear", 0) else []) for kill in KILLS],
-)
+@pytest.mark.slow  # tests/test_kills.py kills by default
+@pytest.mark.parametrize(("model", "seed"), KILLS)
 def test_a_killed_run_resumes_to_the_same_result(script, tmp_path, uninterrupted, model, seed):
     reference = uninterrupted(model)
     run = kill_at_random(tmp_path, seed, f"model={model}", *ARGUMENTS)
