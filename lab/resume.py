@@ -1,6 +1,7 @@
 """What may differ between the parts of a run, what is refused, and what is reported."""
 
 import csv
+import json
 import os
 import shlex
 from pathlib import Path
@@ -60,24 +61,26 @@ def check_config(folder: Path, cfg: DictConfig, by_resume: bool) -> None:
     """
     recorded = schema.flat(OmegaConf.to_container(schema.typed(record.read_config(folder))))
     now = schema.flat(record.portable(cfg))
+    missing = {key: json.dumps(schema.ADDED.get(key)) for key in [*recorded, *now]}
+    recorded, now = missing | recorded, missing | now
     different = [
         key
-        for key in dict.fromkeys([*recorded, *now])
-        if recorded.get(key) != now.get(key)
+        for key in recorded
+        if recorded[key] != now[key]
         and key.partition(".")[0] not in (*schema.NOT_THE_EXPERIMENT, "total_steps")
     ]
     if by_resume:
         for key in different:
             if key.partition(".")[0] in FIXED:
                 raise record.RunFolderError(
-                    f"{key}={now.get(key)} cannot replace {recorded.get(key)} in {folder}: images "
-                    "that the run was trained on would be used to validate or test it. Leave "
+                    f"{key}={now[key]} cannot replace {recorded[key]} in {folder}: the run "
+                    "would be trained, validated and tested on other images than before. Leave "
                     f"{key} out, or start a new run."
                 )
     elif different:
         others = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        listed = ", ".join(f"{key}={recorded.get(key)}" for key in different[:3])
-        wanted = ", ".join(f"{key}={now.get(key)}" for key in different[:3])
+        listed = ", ".join(f"{key}={recorded[key]}" for key in different[:3])
+        wanted = ", ".join(f"{key}={now[key]}" for key in different[:3])
         raise record.RunFolderError(
             f"{folder} holds another run, with {listed}{others}, not {wanted}: choose another "
             f"folder. To change single values of that run: resume={folder}"
@@ -126,8 +129,8 @@ def differences(before: dict[str, Any], now: dict[str, Any], changes: bool) -> s
 
     `changes` tells whether the uncommitted changes of the code differ.
     """
-    keys = [key for key in COMPARED if key in before and before[key] != now.get(key)]
-    parts = [f"{key} {before[key]} → {now.get(key)}" for key in keys]
+    keys = [key for key in COMPARED if key in before and before[key] != now[key]]
+    parts = [f"{key} {before[key]} → {now[key]}" for key in keys]
     versions = before.get("versions", {}), now["versions"]
     parts += [
         f"{name} {versions[0][name]} → {version}"
