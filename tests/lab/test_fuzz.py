@@ -321,7 +321,7 @@ def test_the_commands_refuse_a_changed_file_with_a_sentence_or_work(run, call, c
     while time.monotonic() - started < SECONDS / len(FUZZES):
         number += 1
         limits = settings(
-            max_examples=20, deadline=None, database=None,
+            max_examples=10, deadline=None, database=None,
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         seed(number)(limits(given(st.data())(attempt)))()

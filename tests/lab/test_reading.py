@@ -494,11 +494,11 @@ def check(name: str, command: str, code: int, output: str, before: dict, sweep: 
 
 
 def default(number: int, command: str) -> bool:
-    """One command for every third attack, a few on the sweep, which takes ten times as long; the
+    """One command for every fourth attack, a few on the sweep, which takes ten times as long; the
     others are slow."""
     if command == "again":
         return number % 40 == 4
-    return number % 3 == 0 and COMMANDS[number // 3 % 3] == command
+    return number % 4 == 0 and COMMANDS[number // 4 % 3] == command
 
 
 CASES = [
