@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 # Imported once, before the jobs are forked. The optimizers need torch._dynamo.
 IMPORTED = ["script", "training", "sources", "torchvision", "torch._dynamo"]
-APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 HAS_SESSIONS = hasattr(os, "setsid")  # not on Windows
 
 

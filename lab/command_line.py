@@ -1,5 +1,6 @@
 """The command lines of script.py and evaluate.py, checked and rewritten for Hydra."""
 
+import functools
 import os
 import re
 from argparse import Namespace
@@ -182,6 +183,7 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     return ["--config-name", RESUMED, *ours], others
 
 
+@functools.cache  # it reads a file, and is asked for each word
 def _groups() -> list[str]:
     defaults = OmegaConf.load(provenance.PROJECT / "config/config.yaml").defaults
     return [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]

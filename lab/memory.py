@@ -7,8 +7,6 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,6 +61,7 @@ def bounded(what: str) -> Iterator[None]:
 
 def free_memory(device: "torch.device | str" = "cpu") -> int:
     """Bytes that can still be used on `device` without swapping."""
+    import psutil  # not at the top: --help and refusals do not need it
     import torch
 
     if torch.device(device).type == "cuda":

@@ -7,6 +7,8 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
@@ -85,6 +87,15 @@ def call(tmp_path, monkeypatch, data_dir):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(data_dir))
     return partial(call_with, monkeypatch)
+
+
+@contextmanager
+def apart(folder: Path, data_dir: Path) -> Iterator[partial]:
+    """Calls of entry points in `folder`, for what the tests of a module share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DATA_DIR", str(data_dir))
+        yield partial(call_with, patch)
 
 
 @pytest.fixture

@@ -60,6 +60,13 @@ static int next(const char *name, const char *path) {
 
 #define FAIL return errno = ENOSPC, -1
 
+/* Opening changes something only if it makes or empties a file; a full disk has no room for a new one. */
+static int is_refused(const char *path, int flags) {
+    if (!(flags & (O_CREAT | O_TRUNC)) || !is_below(path)) return 0;
+    int is_new = access(path, F_OK);
+    return next("open", path) && is_new;
+}
+
 #define OPEN(function) \
     int function(const char *path, int flags, ...) { \
         REAL(int, #function, const char *, int, ...); \
@@ -67,10 +74,7 @@ static int next(const char *name, const char *path) {
         va_start(list, flags); \
         mode_t bits = flags & (O_CREAT | __O_TMPFILE) ? va_arg(list, mode_t) : 0; \
         va_end(list); \
-        if (flags & (O_CREAT | O_TRUNC) && is_below(path)) { \
-            int is_new = access(path, F_OK); \
-            if (next("open", path) && is_new) FAIL; \
-        } \
+        if (is_refused(path, flags)) FAIL; \
         return real(path, flags, bits); \
     }
 OPEN(open)
@@ -83,10 +87,7 @@ OPEN(open64)
         va_start(list, flags); \
         mode_t bits = flags & (O_CREAT | __O_TMPFILE) ? va_arg(list, mode_t) : 0; \
         va_end(list); \
-        if (flags & (O_CREAT | O_TRUNC) && is_below(path)) { \
-            int is_new = access(path, F_OK); \
-            if (next("open", path) && is_new) FAIL; \
-        } \
+        if (is_refused(path, flags)) FAIL; \
         return real(folder, path, flags, bits); \
     }
 OPENAT(openat)

@@ -11,7 +11,7 @@ import numpy
 import pytest
 import torch
 import yaml
-from conftest import call_with, run_folders
+from conftest import apart, run_folders
 from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share a run, trained by one worker
@@ -21,10 +21,8 @@ pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share a run, train
 def trained(tmp_path_factory, data_dir) -> Path:
     """A finished run of the default model, trained once."""
     folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("DATA_DIR", str(data_dir))
-        assert call_with(patch, "script.py", "epochs=4", "batch_size=32") == 0
+    with apart(folder, data_dir) as call:
+        assert call("script.py", "epochs=4", "batch_size=32") == 0
     (run,) = run_folders(folder)
     return run
 

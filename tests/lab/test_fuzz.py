@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import call_with
+from conftest import apart
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -74,11 +74,9 @@ pieces = st.sampled_from(
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, data_dir) -> Path:
     folder = tmp_path_factory.mktemp("original")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("DATA_DIR", str(data_dir))
+    with apart(folder, data_dir) as call:
         words = ("dataset=digits", "model=linear", "debug=smoke", "epochs=2", "limit=32")
-        assert call_with(patch, "script.py", *words, "hydra.run.dir=run") == 0
+        assert call("script.py", *words, "hydra.run.dir=run") == 0
     result = json.loads((folder / "run/result.json").read_text())
     (folder / "run/result.json").write_text(json.dumps(result | {"status": "interrupted"}))
     return folder / "run"

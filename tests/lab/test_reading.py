@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, call_with
+from conftest import PROJECT, apart
 
 pytestmark = pytest.mark.xdist_group("strangers")  # the tests share a sweep, run by one worker
 
@@ -36,10 +36,8 @@ OURS = re.compile(r"results\.(csv|md|png)|multirun\.yaml")
 def original(tmp_path_factory, data_dir) -> Path:
     """A sweep of two jobs: one is finished, the other was interrupted after its last epoch."""
     folder = tmp_path_factory.mktemp("original")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("DATA_DIR", str(data_dir))
-        assert call_with(patch, "script.py", *SWEEP) == 0
+    with apart(folder, data_dir) as call:
+        assert call("script.py", *SWEEP) == 0
     sweep = folder / "runs/stranger"
     for name in ("results.csv", "results.md", "results.png", "multirun.yaml"):
         (sweep / name).unlink()
