@@ -141,6 +141,8 @@ def test_a_killed_run_on_a_fold_of_pictures_on_the_disk_resumes_to_the_result_fr
     [
         signal.SIGINT,
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+        pytest.param(signal.SIGUSR1, marks=pytest.mark.slow),
         pytest.param(signal.SIGUSR2, marks=pytest.mark.slow),
     ],
 )
