@@ -97,7 +97,7 @@ def reference(commands, tmp_path) -> tuple[Path, list[str]]:
     return folder, operations
 
 
-@pytest.mark.parametrize("number", [6, pytest.param(None, marks=slow)])
+@pytest.mark.parametrize("number", [20, pytest.param(None, marks=slow)])
 @pytest.mark.parametrize("points", [kills, pytest.param(fillings, marks=slow)])
 def test_a_run(commands, reference, tmp_path, points: Callable, number):
     uninterrupted, operations = reference

@@ -230,11 +230,12 @@ tensor = st.one_of(
     st.builds(lambda s: torch.ones(s, requires_grad=True), shapes),
     st.builds(lambda s: torch.ones(s).to_sparse(), shapes),
 )
-# Of the shapes that a linear model on digits has.
+# Of the shapes that a linear model on digits has; expanded, they have one number in memory.
 own = st.builds(
-    lambda s, x: torch.full(s, x),
+    lambda shape, x, kind: kind(shape, x),
     st.sampled_from([(10, 64), (10,), (32,), ()]),
     st.sampled_from([0.0, 1e38, float("inf"), float("nan"), -1.0]),
+    st.sampled_from([torch.full, lambda shape, x: torch.tensor(x).expand(shape)]),
 )
 
 
