@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from lab import reading
 from lab.errors import Refusal
 from lab.escape import in_spreadsheet
 
@@ -110,10 +111,17 @@ def regular(name: str, flags: int) -> int:
 
 
 def check_regular(path: Path) -> None:
-    """Raises Refusal for a path that is a link, a pipe or a folder instead of a file."""
-    check_no_link(path)
-    if path.exists() and not path.is_file():
-        raise Refusal(f"{path} is no regular file, and cannot be written to: remove it.")
+    """Raises Refusal for a file, to be written to in place, that is a link, a pipe or a folder, or
+    that has a second name, by which it may belong to another folder."""
+    if not os.path.lexists(path):
+        return
+    found = path.lstat()
+    reading.check_regular(path, found)
+    if found.st_nlink > 1:
+        raise Refusal(
+            f"{path} has {found.st_nlink} names (hard links), and writing to it would change the "
+            "file of the others, too: replace it by a copy."
+        )
 
 
 def check_no_link(path: Path) -> None:

@@ -32,6 +32,19 @@ def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
         files.write_text(output_dir / filename, OmegaConf.to_yaml(cfg))
 
 
+def _configure_log(log_config: Any, verbose: Any = False) -> None:
+    settings = OmegaConf.to_container(log_config, resolve=True) if log_config else {}
+    for handler in settings.get("handlers", {}).values():
+        if handler.get("class") == "logging.FileHandler":
+            handler |= {"class": "lab.log_file.LogFile", "delay": True}
+    _hydra_configure_log(OmegaConf.create(settings) if settings else log_config, verbose)
+
+
+def _save(config: Any, f: Any, resolve: bool = False) -> None:
+    text = OmegaConf.to_yaml(config, resolve=resolve)
+    f.write(text) if hasattr(f, "write") else files.write_text(Path(f), text)
+
+
 # --help lists the options of every group, and Hydra copies its whole store of configs for each of
 # them, although what it takes out of the store is a copy already. The copies take half of the time.
 ConfigStore.__deepcopy__ = _return_itself
@@ -43,5 +56,9 @@ JobReturn.return_value = property(_return_value, JobReturn.return_value.fset)
 # Hydra's tab completion runs every script whose name is completed.
 Hydra.shell_completion = completion.instead_of(Hydra.shell_completion)
 
-# Hydra writes its record of a job, .hydra/, through links, and before the run can refuse anything.
+# Hydra writes its record of a job (.hydra/), the log of hydra/job_logging=default and the
+# multirun.yaml of hydra/sweeper=basic through links, and before the run can refuse anything.
+_hydra_configure_log = utils.configure_log
 utils._save_config = _save_config
+utils.configure_log = _configure_log
+OmegaConf.save = staticmethod(_save)

@@ -23,7 +23,7 @@ def _is_amount(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:  # NaN, too: earlier versions recorded a loss as it was
-    return type(value) in (int, float) and not (math.isfinite(value) and abs(value) > 1e30)
+    return type(value) in (int, float) and not 1e30 < abs(value) < math.inf
 
 
 def _is_count(value: object) -> bool:

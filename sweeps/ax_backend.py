@@ -9,12 +9,16 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from lab import files
+from lab import files, reading
+from lab.cause import described
+from lab.errors import Refusal
 from sweeps.space import Choice, Interval, Space
 from sweeps.trial import Trial
 
 # What Ax calls the states of a trial; any other is running.
 STATES = {"COMPLETED": "finished", "FAILED": "failed"}
+
+MOST = 2**26  # bytes of the file; a trial takes some ten thousand
 
 
 class AxBackend:
@@ -25,7 +29,7 @@ class AxBackend:
         client = _ax_client()
         self.path = Path(settings.storage or folder / "search.ax.json").absolute()
         if self.path.exists():
-            self.client = client.load_from_json_file(str(self.path))
+            self.client = self._load(client)
             self.client._random_seed = settings.seed  # which is not in the file
             return
         self.client = client(random_seed=settings.seed)
@@ -36,6 +40,21 @@ class AxBackend:
         self.client.configure_generation_strategy(
             settings.method, initialization_random_seed=settings.seed
         )
+
+    def _load(self, client: type) -> Any:
+        """The client in the file, out of which Ax builds classes of its own registry alone.
+
+        Raises Refusal for anything but a regular file of JSON that Ax has written.
+        """
+        reading.read_json(self.path, MOST)
+        try:
+            return client.load_from_json_file(str(self.path))
+        except Exception as error:  # whatever a damaged file provokes
+            raise Refusal(
+                f"{self.path} is damaged: Ax cannot read it ({described(error)}). Restore it from "
+                "a backup, or remove it: trials are then proposed again, and take the results of "
+                "their run folders."
+            ) from error
 
     def ask(self, count: int) -> list[Trial]:
         asked = self.client.get_next_trials(max_trials=count)

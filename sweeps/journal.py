@@ -11,15 +11,17 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-from lab import files, record
+from lab import files, reading, record
 from lab.errors import ConfigError
+
+MOST = 2**26  # bytes; a trial takes about a thousand
 
 
 class Journal(JournalFileBackend):
     """Optuna's journal in a file, which survives a write that stopped halfway: on a full disk, or
     when the process was killed.
 
-    Raises Refusal for a link, and ConfigError for a record that is damaged.
+    Raises Refusal for a link or a file that is too large, and ConfigError for a damaged record.
     """
 
     def __init__(self, path: Path):
@@ -68,7 +70,7 @@ class Journal(JournalFileBackend):
                 )
 
     def _check(self) -> None:
-        lines = self.path.read_bytes().splitlines(keepends=True)
+        lines = reading.read_bytes(self.path, MOST).splitlines(keepends=True)
         for number, line in enumerate(lines, 1):
             if not _is_record(line):
                 raise ConfigError(

@@ -377,6 +377,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str | None, bool]] = {
     "endless time": (lambda j: set_result(j, seconds=1.7e308), "seconds=1.7e+308", True),
     "time of a million digits": (lambda j: set_result(j, seconds=10**4000), "seconds=1", True),
     "figure": (lambda j: set_result(j, val_loss=10**300), "val_loss=1", True),
+    "figure beyond floats": (lambda j: set_result(j, test_loss=10**400), "test_loss=1", True),
     "commit": (lambda j: set_result(j, commit=["a"]), "commit=", True),
     "overrides": (lambda j: set_result(j, overrides=[5]), "overrides=", True),
     "infinite accuracy": (lambda j: set_result(j, test_accuracy=1e999), "test_accuracy=", True),

@@ -455,3 +455,17 @@ def test_a_search_that_was_killed_between_two_parameters_proposes_the_same(searc
         journal.write_bytes(b"".join(lines[: set_by[number]]))
         assert search(*command) == 0
         assert table(tmp_path / "found") == before, number
+
+
+@slow
+@needs["ax"]
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1]", "{}", '{"a": ' * 30 + "1" + "}" * 30, '{"__type": "os.system", "value": "id"}'],
+)
+def test_a_file_that_ax_has_not_written_is_refused(search, tmp_path, capfd, content):
+    command = ("hydra/sweeper=ax", "x=interval(0,1)", trials(1))
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/search.ax.json").write_text(content)
+    assert search(*command) == 1
+    assert "search.ax.json is damaged: " in capfd.readouterr().err

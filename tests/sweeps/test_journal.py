@@ -101,3 +101,12 @@ def test_a_journal_is_a_regular_file(tmp_path, name, kind):
     with pytest.raises(Refusal, match=r": remove it"):
         Journal(tmp_path / "search.journal")
     assert not elsewhere.exists()
+
+
+def test_a_journal_that_would_fill_the_memory_is_not_read(journal):
+    os.truncate(journal, 10**12)  # a hole, which takes no space on the disk
+    with journal.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\n")
+    with pytest.raises(Refusal, match="is damaged: it has 1000000000000 bytes"):
+        Journal(journal)
