@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, __file__.removesuffix("sources.py"))  # python -P leaves it out
 
 import filelock
+import numpy
 
 from lab import decoded, files, memory, picture_folder
 from lab.arguments import accepted
@@ -173,13 +175,12 @@ class Digits:
     TEST_IMAGES = 360
 
     def __init__(self, root: str = "", train: bool = True, download: bool = False):
-        from sklearn.datasets import load_digits  # takes a second
-
-        digits = load_digits()
-        part = slice(None, -self.TEST_IMAGES) if train else slice(-self.TEST_IMAGES, None)
-        grey = digits.images[part]  # 0 … 16
+        # As sklearn.datasets.load_digits reads it, whose import takes a second.
+        package = Path(find_spec("sklearn").origin).parent
+        rows = numpy.loadtxt(package / "datasets/data/digits.csv.gz", delimiter=",", dtype=int)
+        rows = rows[: -self.TEST_IMAGES] if train else rows[-self.TEST_IMAGES :]
+        grey, self.targets = rows[:, :-1].reshape(-1, 8, 8), rows[:, -1]  # 0 … 16
         self.data = (grey * 255 / 16).round().astype("uint8")
-        self.targets = digits.target[part]
 
 
 class PictureFolder:

@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch import nn
 
+from lab import torch_patches  # noqa: F401
 from lab.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -163,7 +164,8 @@ def set_deterministic(wanted: bool) -> None:
     """Bit-equal results on one device. An operation that has none then raises RuntimeError."""
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-    torch.use_deterministic_algorithms(wanted)
+    if wanted != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(wanted)  # imports torch's compiler, which takes seconds
 
 
 def seed_everything(seed: int) -> None:
