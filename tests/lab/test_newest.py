@@ -100,7 +100,7 @@ def test_folders_that_cannot_be(here, words, message):
 
 
 def test_last_is_evaluated_and_resumed(tmp_path, data_dir, capfd):
-    small = ("model=linear", "dataset=digits", "epochs=1", "compile=false")
+    small = ("model=linear", "dataset=digits", "epochs=1", "compile=false", "limit=64")
     with apart(tmp_path, data_dir) as call:
         assert call("evaluate.py", "last") == call("script.py", "resume=last") == 1
         assert capfd.readouterr().err.count("and there is none: give the path of a run folder") == 2
