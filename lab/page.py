@@ -86,7 +86,8 @@ def scrolling(content: Markup) -> Markup:
 
 
 def figure(picture: Markup, caption: object, **attributes: object) -> Markup:
-    return element("figure", scrolling(picture), element("figcaption", caption), **attributes)
+    """A picture below what it shows."""
+    return element("figure", element("figcaption", caption), scrolling(picture), **attributes)
 
 
 def page(title: str, *body: Markup, style: str = "", script: str = "", data: Any = None) -> str:

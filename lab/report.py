@@ -11,14 +11,13 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from lab import calibration, files, metrics, provenance, reading, record, report_figures, schema
-from lab.images import ImageSet, OnDisk
+from lab.images import ImageSet
 from lab.page import Markup, element, join, page, table
 from lab.predictions import Predictions
-from lab.report_figures import percent
+from lab.report_pictures import mistakes
 
 PAGE, PREDICTIONS = "report.html", "predictions.csv"
-MISTAKES = 48
-LISTED = 20  # pairs of classes, and classes where there are many
+LISTED = 12  # pairs of classes, and classes where there are many
 MANY = 40  # classes, whose table is folded
 MOST_EPOCHS, MOST_KEYS = 300, 300  # rows of a table
 GLANCE = (
@@ -60,7 +59,7 @@ def write(out: Path, folder: Path, tested: Tested) -> Path:
         _curves(rows, best, complaint),
         _confusion(tested.predictions),
         _classes(tested.predictions),
-        _mistakes(tested),
+        _section("Worst mistakes", mistakes(tested.predictions, tested.image_set)),
         _calibration(tested.predictions),
         _origin(folder, result),
     ]
@@ -76,7 +75,7 @@ def _title(result: dict[str, Any], tested: Tested) -> str:
     where = (
         f"on {trained}" if tested.is_own else f"trained on {trained}, tested on {tested.dataset}"
     )
-    return f"{result.get('model', '?')} {where}: {tested.predictions.accuracy:.2%}"
+    return f"{result.get('model', '?')} {where}: {tested.predictions.accuracy:.2%} test accuracy"
 
 
 def _best(rows: list[dict], result: dict[str, Any]) -> dict | None:
@@ -100,14 +99,14 @@ def _result(folder: Path, result: dict, tested: Tested, best: dict | None) -> Ma
     predictions = tested.predictions
     cards = {
         "test accuracy": f"{predictions.accuracy:.2%}",
-        "test images": f"{len(predictions)}",
-        "wrong": f"{int((predictions.predicted != predictions.labels).sum())}",
+        "test images": f"{len(predictions):,}",
+        "wrong": f"{int((predictions.predicted != predictions.labels).sum()):,}",
         "test loss": f"{predictions.loss:.4f}",
     }
     if best and best["val_accuracy"] is not None:
-        cards["validation accuracy"] = f"{best['val_accuracy']:.2%}"
+        cards["val accuracy"] = f"{best['val_accuracy']:.2%}"
         cards["best epoch"] = f"{best['epoch']:g}"
-    for key, name in (("parameters", "parameters"), ("seconds", "seconds of training")):
+    for key, name in (("parameters", "parameters"), ("seconds", "seconds")):
         if key in result:
             cards[name] = f"{result[key]:,}"
     shown = [
@@ -115,8 +114,8 @@ def _result(folder: Path, result: dict, tested: Tested, best: dict | None) -> Ma
     ]
     computed = {"test_accuracy": predictions.accuracy, "test_loss": predictions.loss}
     compared = [
-        [key, repr(result[key]) if key in result else "–", repr(value)]
-        for key, value in computed.items()
+        ["recorded", *(repr(result[key]) if key in result else "–" for key in computed)],
+        ["computed", *map(repr, computed.values())],
     ]
     status = record.status(folder)
     reason = f": {result['reason']}" if result.get("reason") else ""
@@ -126,8 +125,8 @@ def _result(folder: Path, result: dict, tested: Tested, best: dict | None) -> Ma
             _said("The run is not finished: these are the best weights so far.", class_="bad")
         )
     if tested.is_own:
-        notes.append(table(["", "recorded by the run", "computed for this report"], compared))
-        if "test_loss" in result and any(row[1] != row[2] for row in compared):
+        notes.append(table(["", *computed], compared))
+        if "test_loss" in result and compared[0][1:] != compared[1][1:]:
             notes.append(_said(DIFFERENT, class_="faint"))
     else:
         notes.append(_said(
@@ -151,8 +150,8 @@ def _config(result: dict[str, Any], values: dict[str, str]) -> Markup:
     return _section(
         "Config",
         _said("Overrides: ", element("code", asked)) if asked else _said("No overrides."),
-        table(["key", "value"], rows),
-        _folded(f"All {len(values)} values", table(["key", "value"], every)),
+        table(["key", "value"], rows, class_="pairs"),
+        _folded(f"All {len(values)} values", table(["key", "value"], every, class_="pairs")),
     )
 
 
@@ -170,7 +169,7 @@ def _curves(rows: list[dict], best: dict | None, complaint: str) -> Markup:
         [f"{row['epoch']:g}"] + ["–" if row[key] is None else f"{row[key]:.5g}" for key in head[1:]]
         for row in shown
     ]
-    name = f"All {len(rows)} epochs" if shown == rows else f"{len(shown)} of {len(rows)} epochs"
+    name = "All epochs" if shown == rows else f"{len(shown)} of {len(rows)} epochs"
     figures = element("div", *report_figures.learning_curves(rows, best), class_="figures")
     return _section(title, figures, _folded(name, table(head, cells)))
 
@@ -179,7 +178,8 @@ def _confusion(predictions: Predictions) -> Markup:
     pairs = [[name, other, str(n)] for n, name, other in predictions.confused(LISTED)]
     worst = table(["true class", "taken for", "images"], pairs) if pairs else _said("No mistakes.")
     figure = report_figures.confusion(predictions)
-    return _section("Confusion matrix", figure, element("h3", "Confused most often"), worst)
+    listed = element("div", element("h3", "Confused most often"), worst)
+    return _section("Confusion matrix", element("div", figure, listed, class_="figures"))
 
 
 def _classes(predictions: Predictions) -> Markup:
@@ -198,7 +198,7 @@ def _classes(predictions: Predictions) -> Markup:
     head = ["class", "images", "precision", "recall", "F1"]
     content = [table(head, rows)]
     if len(numbers) > MANY:
-        ranked = sorted(rows[:-2], key=lambda row: -1.0 if row[4] == "–" else float(row[4]))
+        ranked = sorted(rows[:-2], key=lambda row: float(row[4].replace("–", "inf")))
         content = [
             _said(f"The {LISTED} classes with the lowest F1, and the averages."),
             table(head, ranked[:LISTED] + rows[-2:]),
@@ -211,29 +211,12 @@ def _classes(predictions: Predictions) -> Markup:
     return _section("Classes", *content)
 
 
-def _mistakes(tested: Tested) -> Markup:
-    predictions = tested.predictions
-    wrong = (predictions.predicted != predictions.labels).nonzero().squeeze(1)
-    if not len(wrong):
-        return _section("Worst mistakes", _said("There are none: every image is right."))
-    own = predictions.probabilities[wrong, predictions.labels[wrong]]
-    worst = wrong[own.argsort(stable=True)[:MISTAKES]]
-    images = tested.image_set.images[worst]
-    images = images.read() if isinstance(images, OnDisk) else images
-    said = (
-        f"The {len(worst)} of {len(wrong)} wrong images to whose true class the model gives the "
-        "lowest probability, the lowest first. In colour: what the model says, and how sure it is."
-    )
-    gallery = report_figures.gallery(predictions, images.cpu(), worst.tolist())
-    return _section("Worst mistakes", _said(said), gallery)
-
-
 def _calibration(predictions: Predictions) -> Markup:
     bins = calibration.reliability(predictions.probabilities, predictions.labels)
     error = calibration.expected_error(bins)
     paper = element("a", "Guo et al. 2017", href="https://arxiv.org/abs/1706.04599")
     said = _said(
-        element("b", f"ECE = {percent(error)}"),
+        element("b", f"ECE = {error:.4f}"),
         f", the expected calibration error: Σ |B|/n · |accuracy(B) − confidence(B)| over "
         f"{len(bins)} bins B of equal width, where the confidence is the probability of the "
         "predicted class (", paper, "). A model that is right as often as it is sure is on the "
@@ -254,7 +237,7 @@ def _origin(folder: Path, result: dict[str, Any]) -> Markup:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     by = provenance.git("rev-parse", "HEAD") or "unknown"
     rows.append(["this report", f"{now}, by commit {by}, torch {torch.__version__}"])
-    return _section("Where it comes from", table(["", ""], rows))
+    return _section("Where it comes from", table(["fact", "value"], rows, class_="pairs"))
 
 
 def _written(value: Any) -> str:

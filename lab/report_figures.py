@@ -1,15 +1,8 @@
-"""The figures of a report: learning curves, the confusion matrix, pictures, calibration."""
+"""The figures of a report: learning curves, the confusion matrix, calibration."""
 
-import base64
-import io
 import math
-from collections.abc import Sequence
 
-import numpy
-from PIL import Image
-from torch import Tensor
-
-from lab import metrics
+from lab import metrics, report_pictures
 from lab.calibration import Bin
 from lab.escape import one_line
 from lab.page import Markup, element, figure, join
@@ -18,10 +11,8 @@ from lab.svg import Chart, around, svg, text
 
 MOST_POINTS = 200  # epochs that a curve shows
 MOST_CELLS = 25  # classes whose confusion matrix has a number in each cell
+STRONGEST = 0.55  # opacity of a cell, on which its number can be read
 LONGEST = 18  # characters of a class beside the matrix
-SIDE = 600  # pixels of the matrix of more classes
-MOST_PIXELS = 160  # the side of a picture in the page
-BLUE, ORANGE = (0, 114, 178), (213, 94, 0)  # visible on white and on black
 
 Row = dict[str, float | None]
 
@@ -75,7 +66,7 @@ def _curves(rows: list[Row], title: str, names: dict[str, str], best: float | No
 def confusion(predictions: Predictions) -> Markup:
     """The matrix as a figure: with numbers if there are few classes, else as an image."""
     if len(predictions.classes) > MOST_CELLS:
-        return _image_of_matrix(predictions.confusion)
+        return report_pictures.matrix(predictions.confusion)
     names = [_short(name) for name in predictions.classes]
     cell = 40 if len(names) <= 12 else 30
     left = 26 + 7 * max(map(len, names))
@@ -107,7 +98,7 @@ def _cell(
     place: tuple[float, float, int], is_right: bool, count: int, said: str, share: float
 ) -> Markup:
     x, y, size = place
-    strength = math.sqrt(share)  # so that one error in a hundred is seen
+    strength = STRONGEST * math.sqrt(share)  # one error in a hundred is seen
     kind = "right" if is_right else "wrong"
     area = {"x": x, "y": y, "width": size - 1, "height": size - 1}
     parts = [
@@ -115,60 +106,8 @@ def _cell(
         element("rect", class_="empty", **area),
         element("rect", class_=kind, fill_opacity=f"{strength:.2f}", **area) if count else "",
     ]
-    strong = "strong" if strength > 0.6 else None
-    number = text(str(count), x + size / 2, y + size / 2 + 4, "middle", class_=strong)
+    number = text(str(count), x + size / 2, y + size / 2 + 4, "middle")
     return element("g", *parts, number if count else "")
-
-
-def _image_of_matrix(matrix: Tensor) -> Markup:
-    """A pixel per cell, transparent where nothing is, so that it is seen on white and on black."""
-    counts = matrix.numpy()
-    shares = counts / numpy.maximum(counts.sum(1, keepdims=True), 1)
-    pixels = numpy.zeros((*counts.shape, 4), dtype=numpy.uint8)
-    pixels[..., :3] = ORANGE
-    pixels[numpy.arange(len(counts)), numpy.arange(len(counts)), :3] = BLUE
-    alpha = numpy.where(counts > 0, 0.25 + 0.75 * numpy.sqrt(shares), 0)
-    pixels[..., 3] = (255 * alpha).round()
-    side = len(counts) * max(1, SIDE // len(counts))
-    shown = element(
-        "img", src=_png(Image.fromarray(pixels, "RGBA")), width=side, height=side,
-        alt=f"confusion matrix of {len(counts)} classes", class_="pixels matrix",
-    )  # fmt: skip
-    caption = (
-        f"One pixel per cell of {len(counts)} × {len(counts)}. Rows, from the top: the true class; "
-        "columns: the predicted class. Blue is right, orange is wrong; the more of a row, the "
-        "stronger."
-    )
-    return figure(shown, caption)
-
-
-def gallery(predictions: Predictions, images: Tensor, order: Sequence[int]) -> Markup:
-    """Images uint8 `(K, C, H, W)`, those of `order`, with what the model says of each."""
-    cards = []
-    for image, index in zip(images.numpy(), order, strict=True):
-        true = predictions.classes[predictions.labels[index]]
-        probabilities = predictions.probabilities[index]
-        said = predictions.classes[predictions.predicted[index]]
-        sure = probabilities[predictions.predicted[index]].item()
-        own = probabilities[predictions.labels[index]].item()
-        lines = [
-            element("b", said, class_="bad"), f" {percent(sure)}", element("br"),
-            f"true: {true} {percent(own)}", element("br"),
-            element("span", predictions.names[index], class_="faint"),
-        ]  # fmt: skip
-        picture = element(
-            "img", src=_picture(image), alt=f"{true} taken for {said}",
-            class_="pixels" if image.shape[-1] <= MOST_PIXELS / 2 else None,
-        )  # fmt: skip
-        cards.append(element("figure", picture, element("figcaption", *lines)))
-    return element("div", *cards, class_="gallery")
-
-
-def percent(share: float) -> str:
-    """A probability in %: 100.0 % is only what is 1."""
-    if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def calibration(bins: list[Bin]) -> Markup:
@@ -184,7 +123,7 @@ def calibration(bins: list[Bin]) -> Markup:
     formats = ("{:g}".format, "{:g}".format)
     drawn = chart.drawn(
         *bars, diagonal, *marks, labels=("confidence", "accuracy"), formats=formats,
-        legend=[("as right as sure", "best"), ("mean confidence of a bin", "series-2 line")],
+        legend=[("as right as sure", "best"), ("mean confidence of a bin", "series-2 dot")],
     )  # fmt: skip
     most = max(each.count for each in bins)
     counts = Chart((0, 1), (0, 1.04 * most), height=160)
@@ -214,17 +153,3 @@ def _diagonal(chart: Chart) -> str:
 def _short(name: str) -> str:
     shown = one_line(name)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 1]}…"
-
-
-def _picture(image: numpy.ndarray) -> Markup:
-    """An image uint8 `(C, H, W)`; of another number of channels than 1 or 3, the first."""
-    shown = image.transpose(1, 2, 0) if len(image) == 3 else image[0]
-    picture = Image.fromarray(numpy.ascontiguousarray(shown))
-    picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
-    return _png(picture)
-
-
-def _png(picture: Image.Image) -> Markup:
-    content = io.BytesIO()
-    picture.save(content, "PNG", optimize=True)
-    return Markup(f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}")

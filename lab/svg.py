@@ -17,7 +17,7 @@ class Chart:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    width: int = 380
+    width: int = 360
     height: int = 260
 
     def at(self, x: float, y: float) -> Point:
@@ -71,10 +71,17 @@ class Chart:
         parts.append(text(labels[0], (LEFT + self.width - RIGHT) / 2, self.height - 6, "middle"))
         left = 4
         for name, class_ in legend:
-            parts.append(element("line", x1=left, x2=left + 18, y1=12, y2=12, class_=class_))
+            parts.append(_sample(left, class_))
             parts.append(text(name, left + 23, 16))
             left += 36 + 7 * len(name)
         return svg(self.width, self.height, f"{labels[1]} by {labels[0]}", *parts)
+
+
+def _sample(left: int, class_: str) -> Markup:
+    """What a name of the legend stands for."""
+    if "dot" in class_:
+        return element("circle", cx=left + 9, cy=12, r=4, class_=class_)
+    return element("line", x1=left, x2=left + 18, y1=12, y2=12, class_=class_)
 
 
 def ticks(least: float, greatest: float, whole: bool = False) -> list[float]:
