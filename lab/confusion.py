@@ -17,7 +17,7 @@ def summary(predictions: Predictions) -> str:
     columns = max(80, shutil.get_terminal_size().columns)
     counts, names = predictions.confusion.tolist(), list(map(one_line, predictions.classes))
     fitting = _widths(names, max(map(max, counts)), columns)
-    return _matrix(names, counts, *fitting) if fitting else _worst(predictions)
+    return _matrix(names, counts, *fitting) if fitting else _worst(predictions, names, columns)
 
 
 def _widths(names: list[str], most: int, columns: int) -> tuple[int, int] | None:
@@ -40,19 +40,21 @@ def _matrix(names: list[str], counts: list[list[int]], left: int, cell: int) -> 
     return "\n".join(lines)
 
 
-def _worst(predictions: Predictions) -> str:
-    counts = predictions.confusion
-    rows = zip(predictions.classes, counts.diag().tolist(), counts.sum(1).tolist(), strict=True)
+def _worst(predictions: Predictions, names: list[str], columns: int) -> str:
+    counts, longest = predictions.confusion, (columns - 20) // 2
+    names = [fitted(name, min(width(name), longest)) for name in names]
+    rows = zip(names, counts.diag().tolist(), counts.sum(1).tolist(), strict=True)
     ranked = sorted((right / total, name, right, total) for name, right, total in rows if total)
     lines = [
-        f"{len(counts)} classes do not fit into a line: report=FOLDER shows all of them. Those "
-        "with the most errors:"
+        f"The confusion matrix of {len(counts)} classes does not fit: report=FOLDER shows it.",
+        "classes with the most errors:",
     ]
     for _, name, right, total in ranked[:LISTED]:
         lines.append(f"{_share(right, total)}  {name} ({right} of {total})")
     if pairs := predictions.confused(LISTED):
+        short = dict(zip(predictions.classes, names, strict=True))
         lines += ["", "confused most often:"]
-        lines += [f"{count:7d}  {name} taken for {other}" for count, name, other in pairs]
+        lines += [f"{n:7d}  {short[name]} taken for {short[other]}" for n, name, other in pairs]
     return "\n".join(lines)
 
 
@@ -68,6 +70,9 @@ def width(text: str) -> int:
 
 def fitted(text: str, columns: int) -> str:
     """The text in so many columns: cut off if it is longer, else aligned to the right."""
-    while width(text) > columns:
-        text = text[:-1]
-    return " " * (columns - width(text)) + text
+    shown, left = "", columns
+    for char in text:
+        if width(char) > left:
+            break
+        shown, left = shown + char, left - width(char)
+    return " " * left + shown

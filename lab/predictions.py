@@ -68,9 +68,15 @@ class Predictions:
         """The pairs of different classes that were confused most often: how often, the true class,
         the predicted one."""
         errors = self.confusion - torch.diag(self.confusion.diag())
-        counts, places = errors.flatten().topk(min(most, errors.numel()))
-        pairs = [(self.classes[i // len(errors)], self.classes[i % len(errors)]) for i in places]
-        return [(n, *pair) for n, pair in zip(counts.tolist(), pairs, strict=True) if n]
+        pairs = errors.nonzero()
+        counts = errors[pairs[:, 0], pairs[:, 1]]
+        order = counts.argsort(descending=True, stable=True)[:most]
+        return [
+            (count, self.classes[label], self.classes[answer])
+            for count, (label, answer) in zip(
+                counts[order].tolist(), pairs[order].tolist(), strict=True
+            )
+        ]
 
     def write(self, path: Path) -> None:
         """A CSV file with a row per image. Probabilities have nine digits, as float32 has."""
