@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from data import Augmentation, ImageSet
     from lab.machine import Machine
+    from lab.predictions import Evaluated
 
 # torch, and all that imports it, is imported within functions: --help and refusals are immediate.
 
@@ -55,7 +56,9 @@ def main(asked: DictConfig) -> None:
         names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
         classify(list(map(str, names)), trained, outputs.get("predictions"))
     else:
-        test(facts, asked, result, trained, outputs)
+        is_chosen = any(word.startswith("data_dir=") for word in HydraConfig.get().overrides.task)
+        data_dir = asked.data_dir if is_chosen else resume.data_dir(cfg.data_dir)
+        write(test(facts, data_dir, result, trained), outputs, files.located(asked.run))
 
 
 @dataclass(frozen=True)
@@ -131,20 +134,13 @@ def check_same_shape(facts: DictConfig, own: DictConfig) -> None:
 
 
 def test(
-    facts: DictConfig,
-    asked: DictConfig,
-    result: dict[str, Any],
-    trained: Trained,
-    outputs: dict[str, Path],
-) -> None:
-    """Print the accuracy on the test images, that of each class, and the confusion matrix; write
-    the predictions and the report, if they were asked for."""
+    facts: DictConfig, data_dir: str | None, result: dict[str, Any], trained: Trained
+) -> "Evaluated":
+    """Print the accuracy on the test images, that of each class, and the confusion matrix."""
     import sources
     from lab.confusion import summary
-    from lab.predictions import Predictions
+    from lab.predictions import Evaluated, Predictions
 
-    is_chosen = any(word.startswith("data_dir=") for word in HydraConfig.get().overrides.task)
-    data_dir = asked.data_dir if is_chosen else resume.data_dir(trained.cfg.data_dir)
     source, policy = locate(facts, "source"), trained.cfg.on_bad_image
     _, test_set, found = sources.load(source, sources.data_root(data_dir), facts, policy)
     test_set = test_set[: trained.cfg.limit]
@@ -157,15 +153,19 @@ def test(
     elif result["status"] == "finished":
         print(f"the run recorded {result['test_accuracy']:.2%}")
     print(f"\n{summary(predictions)}")
-    if path := outputs.get("predictions"):
-        predictions.write(path)
-        print(f"\n{path}: {len(test_set)} images")
-    if folder := outputs.get("report"):
-        from lab import report
+    option = HydraConfig.get().runtime.choices.get("dataset") or result.get("dataset", "?")
+    return Evaluated(predictions, test_set, option, is_own)
 
-        option = HydraConfig.get().runtime.choices.get("dataset") or result.get("dataset", "")
-        tested = report.Tested(predictions, test_set, option, is_own)
-        print(f"\nreport: {report.write(folder, files.located(asked.run), tested)}")
+
+def write(tested: "Evaluated", outputs: dict[str, Path], run: Path) -> None:
+    """Write the predictions and the report of the run folder `run`, if they were asked for."""
+    if path := outputs.get("predictions"):
+        tested.predictions.write(path)
+        print(f"\n{path}: {len(tested.predictions)} images")
+    if folder := outputs.get("report"):
+        from lab import report  # which imports scikit-learn and matplotlib
+
+        print(f"\nreport: {report.write(folder, run, tested)}")
 
 
 def classify(names: list[str], trained: Trained, path: Path | None) -> None:
@@ -190,7 +190,8 @@ def classify(names: list[str], trained: Trained, path: Path | None) -> None:
         Predictions(torch.cat(logits), trained.classes, shown).write(path)
         print(f"{path}: {len(shown)} pictures")
     if failed:
-        raise Refusal(f"{len(failed)} could not be classified: {', '.join(failed[:3])}")
+        named = ", ".join(failed[:3]) + (", …" if len(failed) > 3 else "")
+        raise Refusal(f"{len(failed)} of {len(failed) + len(shown)} were not classified: {named}.")
 
 
 def export(path: Path, trained: Trained) -> None:

@@ -1,13 +1,14 @@
 """metrics.csv, the figures of each epoch, as numbers."""
 
 import csv
-import math
+import io
 from pathlib import Path
 
 from lab import reading
 from lab.escape import one_line
 
-MOST = 64 * reading.MOST  # bytes, enough for half a million epochs
+MOST, MOST_ROWS = 64 * reading.MOST, 500_000  # bytes and epochs, which take hundreds of MB
+LARGEST = 1e40  # as in a checkpoint: sums and ranges of such figures are finite
 COLUMNS = ("train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 
 
@@ -17,11 +18,14 @@ def read(folder: Path) -> list[dict[str, float | None]]:
     path = folder / "metrics.csv"
     if not path.exists():
         return []
+    names, found = ("epoch", *COLUMNS), []
     try:
-        rows = list(csv.DictReader(reading.read_text(path, MOST).splitlines()))
+        for row in csv.DictReader(io.StringIO(reading.read_text(path, MOST), newline="")):
+            found.append({name: _number(row.get(name)) for name in names})
+            if len(found) > MOST_ROWS:
+                raise reading.RunFolderError(f"{path} is damaged: it has too many rows.")
     except csv.Error as error:
         raise reading.RunFolderError(f"{path} is damaged ({one_line(error)}).") from error
-    found = [{name: _number(row.get(name)) for name in ("epoch", *COLUMNS)} for row in rows]
     return [row for row in found if row["epoch"] is not None]
 
 
@@ -39,4 +43,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= LARGEST else None  # not so NaN

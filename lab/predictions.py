@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lab import files
 from lab.escape import in_spreadsheet
+from lab.images import ImageSet
 
 ROWS = 1000  # of a file, which are written at once
 
@@ -99,3 +100,13 @@ class Predictions:
                     writer.writerow([*cells, *(f"{probability:.9g}" for probability in row)])
             text.flush()
             text.detach()  # the file is closed by whoever opened it
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Predictions for the test images of a dataset, and whether the run was tested on these."""
+
+    predictions: Predictions
+    image_set: ImageSet
+    dataset: str
+    is_own: bool

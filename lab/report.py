@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,8 @@ import torch
 from sklearn.metrics import precision_recall_fscore_support
 
 from lab import calibration, files, metrics, provenance, reading, record, report_figures, schema
-from lab.images import ImageSet
 from lab.page import Markup, element, join, page, table
-from lab.predictions import Predictions
+from lab.predictions import Evaluated, Predictions
 from lab.report_pictures import mistakes
 
 PAGE, PREDICTIONS = "report.html", "predictions.csv"
@@ -32,17 +30,7 @@ ORIGIN = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Tested:
-    """Predictions for the test images of a dataset, and whether the run was tested on these."""
-
-    predictions: Predictions
-    image_set: ImageSet
-    dataset: str
-    is_own: bool
-
-
-def write(out: Path, folder: Path, tested: Tested) -> Path:
+def write(out: Path, folder: Path, tested: Evaluated) -> Path:
     """Write the page and the predictions of the run in `folder` to `out`. Returns the page's path.
 
     Raises RunFolderError for a folder with files that no run writes.
@@ -70,7 +58,7 @@ def write(out: Path, folder: Path, tested: Tested) -> Path:
     return out / PAGE
 
 
-def _title(result: dict[str, Any], tested: Tested) -> str:
+def _title(result: dict[str, Any], tested: Evaluated) -> str:
     trained = result.get("dataset", "?")
     where = (
         f"on {trained}" if tested.is_own else f"trained on {trained}, tested on {tested.dataset}"
@@ -88,14 +76,18 @@ def _best(rows: list[dict], result: dict[str, Any]) -> dict | None:
 
 
 def _section(title: str, *content: Markup) -> Markup:
-    return element("section", element("h2", title), *content)
+    return element("section", element("h2", title, id=_id(title)), *content)
+
+
+def _id(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def _said(*words: object, class_: str | None = None) -> Markup:
     return element("p", *words, class_=class_)
 
 
-def _result(folder: Path, result: dict, tested: Tested, best: dict | None) -> Markup:
+def _result(folder: Path, result: dict, tested: Evaluated, best: dict | None) -> Markup:
     predictions = tested.predictions
     cards = {
         "test accuracy": f"{predictions.accuracy:.2%}",
@@ -134,9 +126,14 @@ def _result(folder: Path, result: dict, tested: Tested, best: dict | None) -> Ma
         ))  # fmt: skip
     link = element("a", PREDICTIONS, href=PREDICTIONS)
     notes.append(_said("All predictions, with a probability per class: ", link))
-    return join(element("dl", *shown, class_="cards"), *notes)
+    links = [element("a", title, href=f"#{_id(title)}") for title in SECTIONS]
+    return join(element("dl", *shown, class_="cards"), element("nav", *links), *notes)
 
 
+SECTIONS = (
+    *("Config", "Learning curves", "Confusion matrix", "Classes", "Worst mistakes"),
+    *("Calibration", "Provenance"),
+)
 DIFFERENT = (
     "The figures differ: another machine, number of threads or version of a package computes other "
     "last digits; weights of another epoch give other predictions."
@@ -151,7 +148,10 @@ def _config(result: dict[str, Any], values: dict[str, str]) -> Markup:
         "Config",
         _said("Overrides: ", element("code", asked)) if asked else _said("No overrides."),
         table(["key", "value"], rows, class_="pairs"),
-        _folded(f"All {len(values)} values", table(["key", "value"], every, class_="pairs")),
+        _folded(
+            "All values" if len(every) == len(values) else f"{len(every)} of {len(values)} values",
+            table(["key", "value"], every, class_="pairs"),
+        ),
     )
 
 
@@ -231,13 +231,14 @@ def _origin(folder: Path, result: dict[str, Any]) -> Markup:
     rows += [
         [name, _written(result[key])] for key, name in ORIGIN.items() if result.get(key) is not None
     ]
-    rows += [[name, version] for name, version in result.get("versions", {}).items()]
+    versions = list(result.get("versions", {}).items())
+    rows += [[name, version] for name, version in versions[:MOST_KEYS]]
     if earlier := result.get("earlier"):
         rows.append(["resumed", f"{len(earlier)} times: earlier parts are in result.json"])
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     by = provenance.git("rev-parse", "HEAD") or "unknown"
     rows.append(["this report", f"{now}, by commit {by}, torch {torch.__version__}"])
-    return _section("Where it comes from", table(["fact", "value"], rows, class_="pairs"))
+    return _section("Provenance", table(["fact", "value"], rows, class_="pairs"))
 
 
 def _written(value: Any) -> str:

@@ -42,3 +42,18 @@ def test_thinned(count):
     assert len(found) <= 11 and found[0] is rows[0] and found[-1] is rows[-1] and kept in found
     steps = [b["epoch"] - a["epoch"] for a, b in itertools.pairwise(found)]
     assert count == 1 or max(steps) <= math.ceil(count / 9)
+
+
+def test_a_file_of_too_many_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_ROWS", 9)
+    (tmp_path / "metrics.csv").write_text(HEAD + "\n1" * 9)
+    assert len(metrics.read(tmp_path)) == 9
+    (tmp_path / "metrics.csv").write_text(HEAD + "\n1" * 10)
+    with pytest.raises(RunFolderError, match="too many rows"):
+        metrics.read(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["1e41", "-1e300", "nan", "inf", "1e999", "1_0x"])
+def test_numbers_that_cannot_be_drawn(tmp_path, text):
+    (tmp_path / "metrics.csv").write_text(f"{HEAD}\n1,{text},1,1,1,1,1")
+    assert metrics.read(tmp_path)[0]["train_loss"] is None
