@@ -26,9 +26,10 @@ def mistakes(predictions: Predictions, image_set: ImageSet) -> Markup:
     worst = wrong[own.argsort(stable=True)[:MISTAKES]]
     images = image_set.images[worst]
     images = images.read() if isinstance(images, OnDisk) else images
+    which = f"The {len(worst)} of {len(wrong)}" if len(worst) < len(wrong) else f"The {len(wrong)}"
     said = (
-        f"The {len(worst)} of {len(wrong)} wrong images to whose true class the model gives the "
-        "lowest probability, the lowest first. In colour: what the model says, and how sure it is."
+        f"{which} wrong images to whose true class the model gives the lowest probability, the "
+        "lowest first. In colour: what the model says, and how sure it is."
     )
     cards = [
         _card(image, predictions, index)

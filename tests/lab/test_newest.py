@@ -82,6 +82,10 @@ def test_evaluate_takes_a_folder_without_run(here):
     (here / "dataset=kmnist").mkdir()  # a key of evaluate.py is a key
     assert words(["evaluate.py", "dataset=kmnist"])[1:] == ["dataset=kmnist"]
     assert words(["evaluate.py", "~/x"])[1:] == ["run='~/x'"]
+    (here / "report").mkdir()
+    assert words(["evaluate.py", "report"])[1:] == ["run='report'"]
+    long = "unknown=" + "x" * 300
+    assert words(["evaluate.py", long, "a\0=b"])[1:] == [long, "a\0=b"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,7 @@ def test_evaluate_takes_a_folder_without_run(here):
         (["a", "b"], "b is a second run folder: give one. Pictures are given by images="),
         (["a", "run=b"], "b is a second run folder"),
         (["last", "a.png"], "a.png is a second run folder"),
+        (["a", "report"], "report has no value: write report=VALUE"),
         ([""], "run= is empty"),
         (["last"], "and there is none"),
     ],
