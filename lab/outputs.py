@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lab import files
+from lab import files, record
 from lab.errors import ConfigError
 from lab.extras import how_to_install
 
@@ -23,7 +23,7 @@ def check_outputs(asked: DictConfig) -> dict[str, Path]:
     """The paths of the outputs that were asked for, by their keys.
 
     Raises ConfigError for outputs that exclude each other, for names of the wrong kind, and for
-    places within the run folder other than its `report`.
+    places within a run folder, whichever it is, other than its `report`.
     """
     outputs = {
         key: files.located(str(asked[key]))
@@ -34,7 +34,6 @@ def check_outputs(asked: DictConfig) -> dict[str, Path]:
         for other in INSTEAD.get(key, ()):
             if asked[other]:
                 raise ConfigError(f"{key}= and {other}= exclude each other: leave one out.")
-    run = Path(os.path.realpath(files.located(asked.run)))
     if path := outputs.get("export"):
         check_export(path)
     if path := outputs.get("predictions"):
@@ -42,21 +41,22 @@ def check_outputs(asked: DictConfig) -> dict[str, Path]:
             raise ConfigError(
                 f"predictions={path} is not allowed: it must be the name of a .csv file."
             )
-        _check_place("predictions", path, path.parent, run)
+        _check_place("predictions", path, path.parent)
     if path := outputs.get("report"):
         if path.exists() and not path.is_dir():
             raise ConfigError(f"report={path} is a file: give the name of a folder, new or not.")
-        _check_place("report", path, path, run)
+        _check_place("report", path, path)
     return outputs
 
 
-def _check_place(key: str, path: Path, folder: Path, run: Path) -> None:
+def _check_place(key: str, path: Path, folder: Path) -> None:
     real = Path(os.path.realpath(folder))
-    if real.is_relative_to(run) and real != run / REPORT:
-        raise ConfigError(
-            f"{key}={path} is within the run folder, which evaluation leaves as it is: choose "
-            f"{run / REPORT}, or a place outside."
-        )
+    for run in (real, *real.parents):
+        if record.is_run_folder(run) and real != run / REPORT:
+            raise ConfigError(
+                f"{key}={path} is within a run folder, which evaluation leaves as it is: choose "
+                f"{run / REPORT}, or a place outside."
+            )
 
 
 def check_export(path: Path) -> None:

@@ -68,7 +68,7 @@ def _title(result: dict[str, Any], tested: Evaluated) -> str:
 
 def _best(rows: list[dict], result: dict[str, Any]) -> dict | None:
     """The row of the epoch whose weights are tested: of an unfinished run, as it chooses them."""
-    for row in rows:
+    for row in rows if result["status"] == "finished" else []:
         if row["epoch"] == result.get("best_epoch"):
             return row
     measured = [row for row in reversed(rows) if row["val_accuracy"] is not None]
@@ -98,9 +98,10 @@ def _result(folder: Path, result: dict, tested: Evaluated, best: dict | None) ->
     if best and best["val_accuracy"] is not None:
         cards["val accuracy"] = f"{best['val_accuracy']:.2%}"
         cards["best epoch"] = f"{best['epoch']:g}"
-    for key, name in (("parameters", "parameters"), ("seconds", "seconds")):
-        if key in result:
-            cards[name] = f"{result[key]:,}"
+    if "parameters" in result:
+        cards["parameters"] = f"{result['parameters']:,}"
+    if "seconds" in result:
+        cards["training time"] = f"{result['seconds']:,} s"
     shown = [
         element("div", element("dt", name), element("dd", value)) for name, value in cards.items()
     ]
@@ -118,7 +119,7 @@ def _result(folder: Path, result: dict, tested: Evaluated, best: dict | None) ->
         )
     if tested.is_own:
         notes.append(table(["", *computed], compared))
-        if "test_loss" in result and compared[0][1:] != compared[1][1:]:
+        if any(result.get(key, value) != value for key, value in computed.items()):
             notes.append(_said(DIFFERENT, class_="faint"))
     else:
         notes.append(_said(

@@ -92,9 +92,8 @@ def ticks(least: float, greatest: float, whole: bool = False) -> list[float]:
     return [float(v) for v in values if least - slack <= v <= greatest + slack]
 
 
-def around(values: Sequence[float], least: float | None = None) -> tuple[float, float]:
-    """The range of an axis that shows all values, and `least` if it is given."""
-    values = [*values, *([] if least is None else [least])]
+def around(values: Sequence[float]) -> tuple[float, float]:
+    """The range of an axis that shows all values."""
     low, high = min(values), max(values)
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         half = abs(low) / 2 or 0.5

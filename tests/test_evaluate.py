@@ -175,12 +175,14 @@ def test_a_report_of_an_interrupted_run_on_another_dataset(evaluate, run, tmp_pa
     [
         (
             ["report=RUN"],
-            "is within the run folder, which evaluation leaves as it is: choose RUN/r",
+            "is within a run folder, which evaluation leaves as it is: choose RUN/r",
         ),
-        (["report=RUN/a/report"], "is within the run folder"),
-        (["report=RUN/../run"], "is within the run folder"),
-        (["report=linked/run/out"], "is within the run folder"),
-        (["predictions=RUN/metrics.csv"], "metrics.csv is within the run folder"),
+        (["report=RUN/a/report"], "is within a run folder"),
+        (["report=RUN/../run"], "is within a run folder"),
+        (["report=linked/run/out"], "is within a run folder"),
+        (["predictions=RUN/metrics.csv"], "metrics.csv is within a run folder"),
+        (["predictions=other/metrics.csv"], "other/metrics.csv is within a run folder"),
+        (["report=other"], "other is within a run folder"),
         (["predictions=out.txt"], "out.txt is not allowed: it must be the name of a .csv file"),
         (["predictions=RUN"], "it must be the name of a .csv file"),
         (["report=RUN/result.json"], "result.json is a file: give the name of a folder"),
@@ -195,6 +197,7 @@ def test_nothing_is_written_into_the_record_of_a_run(
     evaluate, run, tmp_path, capfd, words, message
 ):
     (tmp_path / "linked").symlink_to(tmp_path)
+    shutil.copytree(run, tmp_path / "other")
     before = contents(tmp_path)
     assert evaluate(str(run), *(word.replace("RUN", str(run)) for word in words)) == 1
     error = capfd.readouterr().err
