@@ -12,6 +12,7 @@ sys.path.insert(0, __file__.removesuffix("results.py"))  # python -P leaves it o
 from pathlib import Path
 
 from lab.errors import errors_as_sentences
+from sweeps import figure
 from sweeps.summary import summarise
 
 if __name__ == "__main__":
@@ -21,4 +22,5 @@ if __name__ == "__main__":
         elif len(sys.argv) < 2:
             sys.exit(__doc__)
         else:
-            summarise([Path(name) for name in sys.argv[1:]])
+            with figure.drawing_beside() as draw:
+                summarise([Path(name) for name in sys.argv[1:]], draw)

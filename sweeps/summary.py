@@ -10,7 +10,7 @@ from sweeps import figure, runs
 from sweeps.table import formatted, markdown, short, spread
 
 
-def summarise(folders: Sequence[Path]) -> None:
+def summarise(folders: Sequence[Path], draw: figure.Draw = figure.draw_here) -> None:
     """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
 
     Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
@@ -19,6 +19,7 @@ def summarise(folders: Sequence[Path]) -> None:
     found = runs.read(folders)
     varied = runs.what_varied(found)
     rows = runs.grouped(found, varied)
+    drawn = draw(figure.panels(rows, varied)) if rows else None
     text, marked_up = (
         "\n".join([*table(rows, varied, escape), *unfinished(found, escape)])
         for escape in (one_line, in_markdown)
@@ -27,8 +28,8 @@ def summarise(folders: Sequence[Path]) -> None:
     try:
         files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
         files.write_text(folders[0] / "results.md", marked_up + "\n")
-        if rows:
-            figure.draw(folders[0] / "results.png", rows)
+        if drawn:
+            figure.write(folders[0] / "results.png", drawn.result())
             names.append("results.png")
     finally:
         print(text)
