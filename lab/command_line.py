@@ -1,7 +1,6 @@
 """The command lines of script.py and evaluate.py, checked and rewritten for Hydra."""
 
 import functools
-import os
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -10,24 +9,16 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, record, resume, schema
+from lab import files, newest, provenance, record, resume, schema
 from lab.errors import ConfigError
+from lab.overrides import key_of, literal, quoted
 
 RESUMED = "resumed"  # the name of the config of a run that resume=FOLDER names
-
-# Keys whose values are names or paths, which are taken as they are typed: Hydra's grammar would
-# refuse =, ~, quotes, parentheses and accents in them.
-NAMES = ("name", "images", "run", "data_dir", "init_from", "export")
-NAMES += ("hydra.run.dir", "hydra.sweep.dir")
-QUOTED = re.compile(r"""'(\\.|[^'\\])*'|"(\\.|[^"\\])*\"""")  # as Hydra quotes
-LIST_ITEM = re.compile(rf"\s*({QUOTED.pattern}|[^,]*?)\s*(,|$)")
-FUNCTION = re.compile(r"(choice|shuffle|sort|tag)\(.*\)")  # of Hydra, for sweeps
 
 # Keys that have an effect with --multirun alone, and those that have one without it.
 OF_A_SWEEP = re.compile(r"(name|sweep|fail_fast|hydra[./](sweep|sweeper|launcher)([./].*)?)")
 OF_A_RUN = re.compile(r"hydra\.run(\.dir)?")
 SET_BY_RESUME = re.compile(r"hydra\.(run(\.dir)?|output_subdir)")
-EMPTY_FOLDER = re.compile(r"[+]*hydra\.(run|sweep)\.dir=(|null|\s*''|\s*\"\")\s*")
 
 
 def for_script(argv: list[str]) -> list[str]:
@@ -47,7 +38,7 @@ def for_script(argv: list[str]) -> list[str]:
     _refuse_ignored(args)
     words = args.overrides
     settings, words = _resumed(words) if is_resumed else ([], words)
-    return [script, *flags, *settings, *(_literal(word, _is_sweep(args)) for word in words)]
+    return [script, *flags, *settings, *(literal(word, _is_sweep(args)) for word in words)]
 
 
 def for_evaluate(argv: list[str]) -> list[str]:
@@ -55,32 +46,44 @@ def for_evaluate(argv: list[str]) -> list[str]:
     script, *arguments = argv
     args, flags = _parsed(arguments)
     _refuse_sweep(args, "evaluate.py evaluates a single run")
-    for word in args.overrides:
-        if word[0] in "+~" and not _key(word).startswith("hydra"):
+    words = [f"run={word}" if _is_folder(word) else word for word in args.overrides]
+    folders = [word for word in words if key_of(word) == "run"]
+    if len(folders) > 1:
+        raise ConfigError(
+            f"{folders[1].removeprefix('run=')} is a second run folder: give one. Pictures are "
+            "given by images=[a.png,b.png]."
+        )
+    for word in words:
+        if word.startswith(("+", "~")) and not key_of(word).startswith("hydra"):
             raise ConfigError(
                 f"{word} has no effect: the config of a run is that of its folder. evaluate.py "
-                "itself takes run=, images=, dataset=, device=, data_dir= and trust=."
+                f"itself takes {'=, '.join(_keys_of_evaluate())}=."
             )
-    return [script, *flags, *(_literal(word, False) for word in args.overrides)]
+    if folders == [f"run={newest.LAST}"]:
+        found = newest.run_folder(newest.LAST)
+        print(f"last is {record.shown(found)}")
+        words[words.index(folders[0])] = f"run={found}"
+    return [script, *flags, *(literal(word, False) for word in words)]
 
 
-def quoted(text: str | Path) -> str:
-    """A name as a value that Hydra takes literally. Raises ConfigError if that is impossible."""
-    if "${" in str(text):
-        raise ConfigError(f"{text} has ${{ in its name, which Hydra would interpolate: rename it.")
-    return escaped(str(text))
+def _is_folder(word: str) -> bool:
+    """Whether an argument of evaluate.py is the folder itself, without run=. The folder of a job of
+    a sweep has = in its name."""
+    if "=" not in word:
+        return not word.startswith(("+", "~")) or word.startswith("~/")
+    own = re.split("[./]", key_of(word))[0] in (*_keys_of_evaluate(), "hydra")
+    return not own and files.located(word).is_dir()
 
 
-def escaped(text: str) -> str:
-    """A text as a quoted value: Hydra changes nothing in it but interpolations."""
-    # Within quotes, only quotes and the backslashes before them have to be escaped.
-    escaped = re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
+@functools.cache
+def _keys_of_evaluate() -> list[str]:
+    config = OmegaConf.load(provenance.PROJECT / "config/evaluate.yaml")
+    return [str(key) for key in config if key not in ("defaults", "hydra")] + ["dataset"]
 
 
 def is_of_a_sweep(override: str) -> bool:
     """Whether an override has an effect in a sweep alone."""
-    return bool(OF_A_SWEEP.fullmatch(_key(override)))
+    return bool(OF_A_SWEEP.fullmatch(key_of(override)))
 
 
 def _parsed(arguments: list[str]) -> tuple[Namespace, list[str]]:
@@ -105,7 +108,7 @@ def _letters(name: str) -> str:
 
 
 def _modes(args: Namespace) -> list[str]:
-    return [word for word in args.overrides if _key(word) in ("hydra", "hydra.mode")]
+    return [word for word in args.overrides if key_of(word) in ("hydra", "hydra.mode")]
 
 
 def _is_sweep(args: Namespace) -> bool:
@@ -123,21 +126,21 @@ def _refuse_ignored(args: Namespace) -> None:
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         return
     for word in args.overrides:
-        if ".yaml" in word and _key(word) in _groups():
+        if ".yaml" in word and key_of(word) in _groups():
             key, _, value = word.partition("=")
             raise ConfigError(f"{word} names a file: write {key}={Path(value).stem}.")
         if re.fullmatch(r"hydra\.(launcher|sweeper)=\w+", word):
             raise ConfigError(f"{word} chooses no option: write {word.replace('.', '/', 1)}.")
         if re.match(r"sweep=.*,", word):
             raise ConfigError(f"{word} names several recipes: start a sweep for each.")
-        if _key(word) == "tuned" and not word.startswith("~"):
+        if key_of(word) == "tuned" and not word.startswith("~"):
             raise ConfigError(
                 f"{word} is not allowed: its option follows from dataset, model and optimizer. "
                 "Leave it out; ~tuned uses none."
             )
         if word.startswith("~") or word.endswith("=null"):
             continue
-        if _is_sweep(args) and OF_A_RUN.fullmatch(_key(word)):
+        if _is_sweep(args) and OF_A_RUN.fullmatch(key_of(word)):
             raise ConfigError(
                 f"{word} is the folder of a single run: name a sweep by name=NAME, which is a "
                 "folder in runs/."
@@ -145,7 +148,7 @@ def _refuse_ignored(args: Namespace) -> None:
         if _is_sweep(args) or not is_of_a_sweep(word):
             continue
         remedy = "add --multirun, or leave it out"
-        if _key(word) == "name":
+        if key_of(word) == "name":
             remedy = "add --multirun, or name the folder of this run by hydra.run.dir=FOLDER"
         raise ConfigError(f"{word} has an effect only in a sweep: {remedy}.")
 
@@ -158,24 +161,24 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     if len(folders) > 1 or not folders[0]:
         raise ConfigError("resume=FOLDER resumes one run: give one folder.")
     for word in others:
-        if _key(word) in _groups():
+        if key_of(word) in _groups():
             raise ConfigError(
-                f"{word} would make it another run: a resumed one keeps its {_key(word)}. Only "
+                f"{word} would make it another run: a resumed one keeps its {key_of(word)}. Only "
                 "single values can be changed, like epochs=20 or optimizer.lr=0.001."
             )
-        if SET_BY_RESUME.fullmatch(_key(word)):
+        if SET_BY_RESUME.fullmatch(key_of(word)):
             raise ConfigError(
                 f"{word} is not allowed beside resume=FOLDER: a resumed run continues in its own "
                 "folder. To continue it elsewhere, copy the folder and resume the copy."
             )
-    folder = files.located(folders[0])
+    folder = newest.run_folder(folders[0])
     for word in words:
         if word.startswith("trust=") and word not in ("trust=true", "trust=false"):
             raise ConfigError(f"{word} is not allowed: it must be true or false.")
     is_trusted = "trust=true" in words
     config, _ = record.read_run(folder, is_trusted)
     record.check_writable(folder)
-    if all(_key(word) != "data_dir" for word in others) and not is_trusted:
+    if all(key_of(word) != "data_dir" for word in others) and not is_trusted:
         config["data_dir"] = resume.data_dir(config["data_dir"])
     ConfigStore.instance().store(name=RESUMED, node=schema.typed(config))
     ours = [f"hydra.run.dir={quoted(folder)}", "hydra.output_subdir=null"]
@@ -189,49 +192,6 @@ def _groups() -> list[str]:
     return [group for entry in defaults if isinstance(entry, DictConfig) for group in entry]
 
 
-def _literal(word: str, is_sweep: bool) -> str:
-    """An override of NAMES, its value quoted so that Hydra takes it literally.
-
-    null, what is quoted already, interpolations and, in a sweep, several values keep their meaning.
-    """
-    key, equals, value = word.partition("=")
-    name = key.lstrip("+")
-    if EMPTY_FOLDER.fullmatch(word):
-        raise ConfigError(f"{word} is not allowed: it must name a folder, as {key}=runs/mine does.")
-    if name in NAMES and equals and not value.strip():
-        raise ConfigError(f"{word} is empty: give a value, or leave it out.")
-    if name not in NAMES or not equals or value == "null":
-        return word
-    if name == "images":
-        if value.startswith("[") and value.endswith("]"):
-            return f"{key}=[{','.join(map(_quoted_once, _items(value[1:-1])))}]"
-        if "," not in value or os.path.exists(value):
-            return f"{key}={_quoted_once(value)}"
-        return f"{key}=[{','.join(map(_quoted_once, _items(value)))}]"
-    if name == "run":
-        return f"{key}={quoted(value)}"
-    if is_sweep and FUNCTION.fullmatch(value):
-        return word
-    values = _items(value) if is_sweep else [value]
-    if name.startswith("hydra."):  # the others are expanded where they are used
-        values = list(map(os.path.expanduser, values))
-    return f"{key}={','.join(v if QUOTED.fullmatch(v) else escaped(v) for v in values)}"
-
-
-def _items(text: str) -> list[str]:
-    """The parts of a list, between commas that are not within quotes."""
-    items = [match[1] for match in LIST_ITEM.finditer(text)]
-    return [item for item in items if item]
-
-
-def _quoted_once(item: str) -> str:
-    return item if QUOTED.fullmatch(item) else quoted(item)
-
-
-def _key(override: str) -> str:
-    return re.split("[=@]", override.lstrip("+~"))[0]
-
-
 def for_python(overrides: list[str], folder: str | Path | None) -> tuple[str, list[str]]:
     """The name of the config, and the overrides for Hydra, of a run that Python starts.
 
@@ -240,7 +200,7 @@ def for_python(overrides: list[str], folder: str | Path | None) -> tuple[str, li
     if flags := [word for word in overrides if word.startswith("-")]:
         raise ConfigError(f"{flags[0]} is a flag of the command line: give overrides alone.")
     if folder is not None:
-        if any(_key(word) in ("resume", "hydra.run.dir") for word in overrides):
+        if any(key_of(word) in ("resume", "hydra.run.dir") for word in overrides):
             raise ConfigError(f"folder={folder} is a second folder for the run: give a single one.")
         overrides = [*overrides, f"hydra.run.dir={quoted(Path(folder).expanduser())}"]
     _refuse_sweep(_parsed(overrides)[0], "from Python, one run is started at a time")

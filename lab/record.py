@@ -35,7 +35,10 @@ def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[
     config with anything but this project's keys and what a run folder may say (`lab.trust`).
     """
     if not folder.is_dir():
-        raise RunFolderError(f"{folder} is not a folder: give the path of a run folder.")
+        raise RunFolderError(
+            f"{folder} is not a folder: give the path of a run folder, or last for the newest one "
+            "in runs/."
+        )
     check_entries(folder)
     for name in ("config.yaml", "result.json"):
         if not (folder / name).exists():

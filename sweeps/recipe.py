@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lab.command_line import escaped, is_of_a_sweep
+from lab.command_line import is_of_a_sweep
+from lab.overrides import escaped
 from lab.schema import NOT_THE_EXPERIMENT
 
 

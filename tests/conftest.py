@@ -124,3 +124,17 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
 
 def run_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob("runs/**/result.json"))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A real browser: tests that use it are marked `browser`."""
+    from browser import Browser, reason_to_skip
+
+    if reason := reason_to_skip():
+        pytest.skip(reason)
+    browser = Browser(tmp_path_factory.mktemp("browser"))
+    try:
+        yield browser
+    finally:
+        browser.close()

@@ -263,7 +263,7 @@ def test_commands_of_the_script_compose(typed, command):
     if any(word.startswith("resume=") for word in command.words):
         # The config is that of the folder: the others change values, which any config has.
         words = tuple(word for word in command.words if not word.startswith("resume="))
-        assert all(command_line._key(word) not in GROUPS for word in words)
+        assert all(command_line.key_of(word) not in GROUPS for word in words)
         command = Command(command.script, words)
     check_composes(typed.config, all_overrides(typed.config, command))
 
