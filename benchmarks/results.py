@@ -4,8 +4,8 @@
     python benchmarks/results.py --folders 100 --epochs 1000
 
 Each folder is a copy of a run that was trained, with a config, a result and learning curves of its
-own: settings of a model and of two datasets, five seeds of each, one run in fifty failed. The figures
-are those of the whole command, with a warm cache of the file system, and the median of `--runs`.
+own: settings of a model and of two datasets, five seeds of each, one run in fifty failed. The
+seconds are those of the whole command, with a warm file cache: the median of `--runs`.
 """
 
 import json
@@ -16,6 +16,7 @@ import resource
 import shutil
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from harness import parser, python, report, run, seconds
@@ -78,8 +79,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             copies(folder, count, args.epochs)
-            command = python("results.py", "many")
-            times = [seconds(lambda: run(command, folder)) for _ in range(args.runs + 1)]
+            summarise = partial(run, python("results.py", "many"), folder)
+            times = [seconds(summarise) for _ in range(args.runs + 1)]
             figures[f"seconds_of_{count}"] = statistics.median(times[1:])  # the first warms up
             for path in sorted((folder / "many").glob("results.*")):
                 figures[f"{path.name}_kB_of_{count}"] = path.stat().st_size / 1000

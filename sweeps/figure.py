@@ -86,11 +86,10 @@ def _panel(
     }
 
 
-def shortened(text: str) -> str:
-    """One line of at most LONGEST characters, without the middle of a longer one."""
-    text = one_line(text)
-    half = LONGEST // 2
-    return text if len(text) <= LONGEST else f"{text[:half]}…{text[1 - half :]}"
+def shortened(text: object, most: int = LONGEST) -> str:
+    """One line of at most `most` characters, without the middle of a longer one."""
+    text, half = one_line(text), most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[1 - half :]}"
 
 
 def drawn(panels: list[dict[str, Any]]) -> bytes:
