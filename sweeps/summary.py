@@ -6,7 +6,7 @@ from typing import Any
 
 from lab import files, record
 from lab.escape import in_markdown, one_line
-from sweeps import figure, runs
+from sweeps import figure, page, runs
 from sweeps.table import formatted, markdown, short, spread
 
 
@@ -24,10 +24,11 @@ def summarise(folders: Sequence[Path], draw: figure.Draw = figure.draw_here) -> 
         "\n".join([*table(rows, varied, escape), *unfinished(found, escape)])
         for escape in (one_line, in_markdown)
     )
-    names = ["results.csv", "results.md"]
+    names = ["results.csv", "results.md", "results.html"]
     try:
         files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
         files.write_text(folders[0] / "results.md", marked_up + "\n")
+        files.write_text(folders[0] / "results.html", page.content(folders[0], found, varied, rows))
         if drawn:
             figure.write(folders[0] / "results.png", drawn.result())
             names.append("results.png")
