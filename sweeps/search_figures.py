@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy
 from omegaconf import DictConfig
 
-from sweeps.figure import rendered, save, shortened, write
+from lab.files import write_bytes
+from sweeps.drawing import rendered
+from sweeps.figure import shortened
 from sweeps.space import Choice, Interval, Space
 from sweeps.trial import Trial, best_of
 
@@ -52,7 +54,7 @@ def draw_history(
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
     panels[-1].set_xlabel("trial")
-    save(figure, path)
+    write_bytes(path, rendered(figure))
 
 
 def draw_parallel(
@@ -88,7 +90,7 @@ def draw_parallel(
         marks = (best_last[0], numpy.median(values), best_last[-1])
         bar.ax.set_yticklabels([f"{mark:.4g}" for mark in marks])
         bar.set_label(f"{name}, by rank")
-    save(figure, path)
+    write_bytes(path, rendered(figure))
 
 
 def draw_importance(
@@ -120,7 +122,7 @@ def draw_importance(
         axes.get_legend().remove()
         axes.figure.set_size_inches(7, 1 + 0.4 * len(space))
         axes.figure.set_layout_engine("constrained")
-        write(path, rendered(axes.figure))
+        write_bytes(path, rendered(axes.figure))
         pyplot.close(axes.figure)
 
 
@@ -154,7 +156,7 @@ def draw_pareto(path: Path, names: list[str], directions: list[str], finished: l
         axes.set_xlabel(f"{names[column]} ({directions[column]})")
         axes.set_ylabel(f"{names[0]} ({directions[0]})")
         axes.grid(alpha=0.3)
-    save(figure, path)
+    write_bytes(path, rendered(figure))
 
 
 def new_figure(width: float, height: float, rows: int):

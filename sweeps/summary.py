@@ -7,10 +7,11 @@ from typing import Any
 from lab import files, record
 from lab.escape import in_markdown, one_line
 from sweeps import figure, page, runs
+from sweeps.drawing import Draw, drawing_here
 from sweeps.table import formatted, markdown, short, spread
 
 
-def summarise(folders: Sequence[Path], draw: figure.Draw = figure.draw_here) -> None:
+def summarise(folders: Sequence[Path], draw: Draw = drawing_here) -> None:
     """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
 
     Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
@@ -30,7 +31,7 @@ def summarise(folders: Sequence[Path], draw: figure.Draw = figure.draw_here) -> 
         files.write_text(folders[0] / "results.md", marked_up + "\n")
         files.write_text(folders[0] / "results.html", page.content(folders[0], found, varied, rows))
         if drawn:
-            figure.write(folders[0] / "results.png", drawn.result())
+            files.write_bytes(folders[0] / "results.png", drawn())
             names.append("results.png")
     finally:
         print(text)
