@@ -28,12 +28,17 @@ def drawing_beside() -> Iterator[Draw]:
     They are drawn in a process of its own, which imports matplotlib meanwhile: that takes as long
     as reading a thousand runs. For a command that has no threads yet.
     """
-    if sys.platform != "linux":  # elsewhere a new process would import everything once more
+    streams = sys.stdin, sys.stdout, sys.stderr
+    # Elsewhere a new process would import everything once more. A pipe to it would take the place
+    # of a stream that is closed.
+    if sys.platform != "linux" or None in streams:
         yield drawing_here
         return
     from multiprocessing import get_context
 
-    with get_context("fork").Pool(1, _prepare) as pool:
+    # The command itself ends on Ctrl-C, and its process with it.
+    with get_context("fork").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        pool.apply_async(_prepare)
 
         def begin(panels: Panels) -> Callable[[], bytes]:
             return partial(pool.apply_async(drawn, (panels,)).get, PATIENCE)
@@ -42,7 +47,6 @@ def drawing_beside() -> Iterator[Draw]:
 
 
 def _prepare() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command itself ends on Ctrl-C, and this one
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
 

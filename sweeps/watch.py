@@ -19,7 +19,7 @@ from sweeps.figure import shortened
 PAUSE = 2.0  # seconds between two looks, or ten times what a look takes
 MOST_BARS = 12  # jobs that are shown; more do not fit into a terminal of 24 lines
 LONGEST = 36  # characters of a name: with the rest, a line has 80
-BAR = "{desc:36} {n_fmt:>4}/{total_fmt:<4} {bar} {postfix}"
+BAR = "{desc:36} {n_fmt:>4}/{total_fmt:<4} {bar} {unit}"
 
 
 def watch(folders: Sequence[Path]) -> None:
@@ -143,17 +143,17 @@ class Bars(Lines):
         self.update(None, "all jobs", ended, total, state(found, total).partition(", ")[2])
         for folder, run in shown.items():
             now, (_, accuracy, left) = metrics.progress(run), metrics.told(run)
-            note = ", ".join(filter(None, [accuracy and f"{accuracy} %", f"{left} left"]))
+            parts = [accuracy and f"{accuracy} %", f"{left} left" if "left" in now else ""]
+            note = ", ".join(filter(None, parts))
             name = shortened(folder.name, LONGEST)
             self.update(folder, name, now["epoch"], now.get("epochs", 0), note)
 
     def update(self, key: Path | None, name: str, done: int, total: int, note: str) -> None:
         if key not in self.bars:
             self.bars[key] = tqdm(
-                desc=name, total=total, file=sys.stdout, bar_format=BAR, leave=False,
-                dynamic_ncols=True, mininterval=0,
+                desc=name, total=total, initial=done, unit=note, bar_format=BAR,
+                file=sys.stdout, leave=False, dynamic_ncols=True,
             )  # fmt: skip
         bar = self.bars[key]
-        bar.total, bar.n = total, done
-        bar.set_postfix_str(note, refresh=False)
+        bar.total, bar.n, bar.unit = total, done, note
         bar.refresh()
