@@ -48,7 +48,7 @@ def draw_history(
         axes.step(numbers, so_far.accumulate(values), where="post", color="C1", label="best so far")
         axes.set_ylabel(names[index])
         axes.ticklabel_format(useOffset=False)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
         axes.grid(alpha=0.3)
     handles, labels = panels[0].get_legend_handles_labels()
