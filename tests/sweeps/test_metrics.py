@@ -74,11 +74,11 @@ def test_links_are_not_followed(folder, tmp_path):
     assert metrics.curves(folder, 60) is None
 
 
-def test_curves_have_four_digits(folder):
-    write_metrics(folder, [0.123456, float("nan"), 1])
+def test_curves_have_as_many_digits_as_are_seen(folder):
+    write_metrics(folder, [0.123456, float("nan"), 1, 0.00123456, -1e9])
     epochs, (accuracy, train, val) = metrics.curves(folder, 60)
-    assert (epochs, accuracy) == (3, [0.1235, None, 1.0])
-    assert train == [0.8765, None, 0.0] and val == [0.9383, None, 0.5]
+    assert (epochs, accuracy) == (5, [0.1235, None, 1.0, 0.001235, -1e9])
+    assert train[:3] == [0.8765, None, 0.0] and val[:3] == [0.9383, None, 0.5]
 
 
 @pytest.mark.parametrize("count", [1, 2, 59, 60, 61, 1000, 12345])
@@ -90,4 +90,4 @@ def test_curves_are_thinned_evenly(folder, count):
     write_metrics(folder, [n / count for n in range(1, count + 1)])
     epochs, (accuracy, *_) = metrics.curves(folder, 60)
     assert epochs == count
-    assert accuracy == [float(f"{epoch / count:.4g}") for epoch in shown]
+    assert accuracy == pytest.approx([epoch / count for epoch in shown], abs=5.1e-5)
