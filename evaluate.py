@@ -1,15 +1,15 @@
 """Evaluate a run: its test accuracy class by class, or the classes of your own pictures.
 
-python evaluate.py run=FOLDER
-python evaluate.py run=FOLDER dataset=kmnist
-python evaluate.py run=FOLDER images=[three.png,seven.jpg]
-python evaluate.py run=FOLDER export=model.pt2    the model for other programs; or model.onnx
+python evaluate.py last                          the newest run in runs/; or FOLDER, or run=FOLDER
+python evaluate.py FOLDER dataset=kmnist
+python evaluate.py FOLDER report=FOLDER/report   a page to look at, and predictions.csv
+python evaluate.py FOLDER images=[three.png,scans/] predictions=found.csv
+python evaluate.py FOLDER export=model.pt2       the model for other programs; or model.onnx
 
 In Python, `load(FOLDER)` gives the model. The folder may come from a stranger: no code in it runs,
 and nothing in it is changed.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 
@@ -22,16 +22,17 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lab import command_line, files, record, resume, schema
+from lab import command_line, files, newest, record, resume, schema
 from lab.build import build, locate
-from lab.errors import ConfigError, errors_as_sentences
-from lab.options import check_export
+from lab.errors import ConfigError, Refusal, errors_as_sentences
+from lab.outputs import check_outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from data import Augmentation, ImageSet
     from lab.machine import Machine
+    from lab.predictions import Evaluated
 
 # torch, and all that imports it, is imported within functions: --help and refusals are immediate.
 
@@ -39,24 +40,25 @@ if TYPE_CHECKING:
 @hydra.main(version_base="1.3", config_path="config", config_name="evaluate")
 def main(asked: DictConfig) -> None:
     if OmegaConf.is_missing(asked, "run"):
-        raise ConfigError("run=FOLDER is missing: name the run folder to evaluate.")
+        raise ConfigError(
+            "run=FOLDER is missing: name the run folder to evaluate; last is the newest in runs/."
+        )
     if not isinstance(asked.trust, bool):
         raise ConfigError(f"trust={asked.trust} is not allowed: it must be true or false.")
     cfg, result = read(asked.run, trust=asked.trust)
     facts = asked.dataset if "dataset" in asked else cfg.dataset
     check_same_shape(facts, cfg.dataset)
-    if asked.export:
-        check_export(path := files.located(str(asked.export)))
+    outputs = check_outputs(asked)
     trained = load(asked.run, "cpu" if asked.export else asked.device, asked.trust)
     if asked.export:
-        export(path, trained)
+        export(outputs["export"], trained)
     elif asked.images:
         names = asked.images if isinstance(asked.images, ListConfig) else [asked.images]
-        classify([Path(os.path.expanduser(str(name))) for name in names], trained)
+        classify(list(map(str, names)), trained, outputs.get("predictions"))
     else:
         is_chosen = any(word.startswith("data_dir=") for word in HydraConfig.get().overrides.task)
         data_dir = asked.data_dir if is_chosen else resume.data_dir(cfg.data_dir)
-        test(facts, data_dir, result, trained)
+        write(test(facts, data_dir, result, trained), outputs, files.located(asked.run))
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,22 @@ class Trained:
 
         return predict(self.model, image_set, self.machine, self.augmentation)
 
-    def probabilities(self, images: "Tensor") -> "Tensor":
-        """Of each class, `(N, num_classes)`; `images` are uint8 `(N, C, H, W)`, not normalised."""
+    def image_set(self, images: "Tensor") -> "ImageSet":
+        """Images without labels, uint8 `(N, C, H, W)`, not normalised."""
         import torch
 
         from data import ImageSet
 
         mean, std = tuple(self.cfg.dataset.mean), tuple(self.cfg.dataset.std)
-        return self.logits(ImageSet(images, torch.zeros(len(images)), mean, std)).softmax(1)
+        return ImageSet(images, torch.zeros(len(images)), mean, std)
+
+    def probabilities(self, images: "Tensor") -> "Tensor":
+        """Of each class, `(N, num_classes)`; `images` are uint8 `(N, C, H, W)`, not normalised."""
+        return self.logits(self.image_set(images)).softmax(1)
 
 
 def load(folder: str | Path, device: str = "auto", trust: bool = False) -> Trained:
-    """The trained model of a run folder; `trust` it only if you wrote it yourself.
+    """The trained model of a run folder, or of the `last` one; `trust` it only if it is yours.
 
     Raises Refusal for a folder that is not a run's or has no usable `best.pt`.
     """
@@ -105,13 +111,13 @@ def load(folder: str | Path, device: str = "auto", trust: bool = False) -> Train
     if cfg.model.get("pretrained"):  # the weights come from the folder: nothing to download
         cfg = OmegaConf.merge(cfg, {"model": {"pretrained": False}})
     model = machine.place(materialise(build(cfg, "model"), cfg))
-    checkpoint.load_weights(files.located(str(folder)) / "best.pt", model)
+    checkpoint.load_weights(newest.run_folder(str(folder)) / "best.pt", model)
     return Trained(model.eval(), cfg, machine, Augmentation(**cfg.augmentation))
 
 
 def read(folder: str | Path, trust: bool = False) -> tuple[DictConfig, dict[str, Any]]:
     """The checked config of a run and its result, without torch. Raises Refusal."""
-    config, result = record.read_run(files.located(str(folder)), trusted=trust)
+    config, result = record.read_run(newest.run_folder(str(folder)), trusted=trust)
     cfg = schema.typed(config)
     schema.check(cfg)
     return cfg, result
@@ -127,45 +133,65 @@ def check_same_shape(facts: DictConfig, own: DictConfig) -> None:
             )
 
 
-def test(facts: DictConfig, data_dir: str | None, result: dict[str, Any], trained: Trained) -> None:
+def test(
+    facts: DictConfig, data_dir: str | None, result: dict[str, Any], trained: Trained
+) -> "Evaluated":
     """Print the accuracy on the test images, that of each class, and the confusion matrix."""
-    import torch
-
     import sources
+    from lab.confusion import summary
+    from lab.predictions import Evaluated, Predictions
 
-    source = locate(facts, "source")
-    policy = trained.cfg.on_bad_image
+    source, policy = locate(facts, "source"), trained.cfg.on_bad_image
     _, test_set, found = sources.load(source, sources.data_root(data_dir), facts, policy)
     test_set = test_set[: trained.cfg.limit]
-    predicted = trained.logits(test_set).argmax(1)
-    accuracy = (predicted == test_set.labels).double().mean().item()
-    print(f"test accuracy {accuracy:.2%} on {len(test_set)} images")
-    if result.get("data_sha256") != found["data_sha256"]:
+    classes = list(map(str, OmegaConf.to_container(facts.classes)))
+    predictions = Predictions(trained.logits(test_set), classes, test_set.names(), test_set.labels)
+    print(f"test accuracy {predictions.accuracy:.2%} on {len(test_set)} images")
+    is_own = result.get("data_sha256") == found["data_sha256"]
+    if not is_own:
         print("these are not the images that the run was trained and tested on")
     elif result["status"] == "finished":
         print(f"the run recorded {result['test_accuracy']:.2%}")
-    size = facts.num_classes
-    pairs = test_set.labels * size + predicted
-    confusion = torch.bincount(pairs, minlength=size**2).view(size, size)
-    names = list(map(str, OmegaConf.to_container(facts.classes)))
-    width = max(map(len, names))
-    print("\nrows: the true class; columns: the predicted class, in the same order")
-    for index, (name, row) in enumerate(zip(names, confusion.tolist(), strict=True)):
-        right = f"{row[index] / sum(row):7.2%}" if sum(row) else "   none"
-        print(f"{name:>{width}} {right}  " + " ".join(f"{count:5d}" for count in row))
+    print(f"\n{summary(predictions)}")
+    option = HydraConfig.get().runtime.choices.get("dataset") or result.get("dataset", "?")
+    return Evaluated(predictions, test_set, option, is_own)
 
 
-def classify(paths: list[Path], trained: Trained) -> None:
-    """Print the class and the probabilities of each picture, and how it was adapted."""
-    from lab.pictures import read_picture
+def write(tested: "Evaluated", outputs: dict[str, Path], run: Path) -> None:
+    """Write the predictions and the report of the run folder `run`, if they were asked for."""
+    if path := outputs.get("predictions"):
+        tested.predictions.write(path)
+        print(f"\n{path}: {len(tested.predictions)} images")
+    if folder := outputs.get("report"):
+        from lab import report  # which imports scikit-learn and matplotlib
 
-    facts = trained.cfg.dataset
-    for path in paths:
-        images, changes = read_picture(path, facts.in_channels, facts.image_size, facts.margin)
-        probabilities = trained.probabilities(images)[0].tolist()
-        ranked = sorted(zip(probabilities, trained.classes, strict=True), reverse=True)
-        print(f"{path}: {ranked[0][1]} ({', '.join(changes)})")
-        print("  " + "  ".join(f"{name} {probability:.1%}" for probability, name in ranked))
+        print(f"\nreport: {report.write(folder, run, tested)}")
+
+
+def classify(names: list[str], trained: Trained, path: Path | None) -> None:
+    """Print the classes of pictures, with their probabilities, and how each picture was adapted;
+    write the predictions to `path`, if there is one.
+
+    Pictures that cannot be read are reported, and the rest go on; then Refusal is raised.
+    """
+    import torch
+
+    from lab import pictures
+    from lab.predictions import Predictions
+
+    logits, shown, failed = [], [], []
+    for paths, images, changes in pictures.batches(names, trained.cfg.dataset, failed):
+        logits.append(trained.logits(trained.image_set(images)))
+        batch = Predictions(logits[-1], trained.classes, paths)
+        shown += paths
+        for line in map(pictures.said_of, paths, changes, map(batch.ranked, range(len(paths)))):
+            print(line)
+    if path and shown:
+        Predictions(torch.cat(logits), trained.classes, shown).write(path)
+        print(f"{path}: {len(shown)} pictures")
+    if failed:
+        named = ", ".join(failed[:3]) + (", …" if len(failed) > 3 else "")
+        raise Refusal(f"{len(failed)} of {len(failed) + len(shown)} were not classified: {named}.")
 
 
 def export(path: Path, trained: Trained) -> None:

@@ -214,7 +214,10 @@ class PictureFolder:
         decoded.check_bad(listing.names, bad, listing.folder, on_bad_image)
         rows = [row for row in part if row not in bad]
         self.size = len(part)  # with those that are left out
-        self.data = OnDisk(ImageFile(found.path, found.sha256), torch.tensor(rows).long())
+        prefix = listing.folder.relative_to(path)  # train, val, test, or nothing
+        names = [(prefix / name).as_posix() for name in listing.names]
+        file = ImageFile(found.path, found.sha256)
+        self.data = OnDisk(file, torch.tensor(rows).long(), names=names)
         self.targets = targets[rows]
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """The command lines of script.py and evaluate.py, checked and rewritten for Hydra."""
 
 import functools
+import os
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -46,6 +47,9 @@ def for_evaluate(argv: list[str]) -> list[str]:
     script, *arguments = argv
     args, flags = _parsed(arguments)
     _refuse_sweep(args, "evaluate.py evaluates a single run")
+    for word in args.overrides:
+        if word in _keys_of_evaluate() and not os.path.isdir(files.located(word)):
+            raise ConfigError(f"{word} has no value: write {word}=VALUE.")
     words = [f"run={word}" if _is_folder(word) else word for word in args.overrides]
     folders = [word for word in words if key_of(word) == "run"]
     if len(folders) > 1:
@@ -72,7 +76,7 @@ def _is_folder(word: str) -> bool:
     if "=" not in word:
         return not word.startswith(("+", "~")) or word.startswith("~/")
     own = re.split("[./]", key_of(word))[0] in (*_keys_of_evaluate(), "hydra")
-    return not own and files.located(word).is_dir()
+    return not own and os.path.isdir(files.located(word))
 
 
 @functools.cache

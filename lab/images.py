@@ -69,6 +69,7 @@ class OnDisk:
     file: ImageFile
     rows: Tensor  # int64 (N,)
     device: torch.device | str = "cpu"
+    names: Sequence[str] = ()  # of the picture files, by rows of the file, if it is made of such
 
     @property
     def shape(self) -> torch.Size:
@@ -114,6 +115,13 @@ class ImageSet:
 
     def to(self, device: torch.device | str) -> "ImageSet":
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def names(self) -> Sequence[str | int]:
+        """The names of the picture files, or else the positions in the dataset."""
+        if not isinstance(self.images, OnDisk):
+            return range(len(self))
+        rows, names = self.images.rows.tolist(), self.images.names
+        return [names[row] for row in rows] if names else rows
 
     def content(self) -> Any:
         """Bytes, or a buffer, that stand for the images: the same for the same images."""

@@ -3,12 +3,11 @@
 import os
 from pathlib import Path
 
-from lab import files
+from lab import files, record
 from lab.reading import RunFolderError
 
 LAST = "last"
 DEEPEST = 16  # levels of folders below runs/: runs/NAME/JOB has two
-OWN = {"config.yaml", "result.json"}  # what every run folder has
 WRITTEN = ("result.json", "metrics.csv")  # when a run begins and ends, and after each epoch
 
 
@@ -45,7 +44,7 @@ def newest(root: Path) -> Path | None:
         try:
             with os.scandir(folder) as entries:
                 own = {entry.name: entry for entry in entries}
-                if own.keys() >= OWN:
+                if own.keys() >= set(record.REQUIRED):
                     written = [
                         own[name].stat(follow_symlinks=False) for name in WRITTEN if name in own
                     ]

@@ -1,13 +1,9 @@
-"""What options of training may say, and the name of an export."""
+"""What options of training may say."""
 
-import importlib.util
 import math
-from pathlib import Path
 
 from omegaconf import DictConfig
 
-from lab.errors import ConfigError
-from lab.extras import how_to_install
 from lab.require import require
 
 
@@ -26,17 +22,3 @@ def check_options(cfg: DictConfig) -> None:
     require(cfg, "augmentation.magnitude", 0 <= changes.magnitude <= 30, "0 to 30")
     valid = cfg.ema is None or 0 < cfg.ema < 1
     require(cfg, "ema", valid, "null, or above 0 and below 1, as 0.999 is")
-
-
-def check_export(path: Path) -> None:
-    """Raises ConfigError for a name that says no format, or one whose packages are missing."""
-    if path.suffix not in (".pt2", ".onnx"):
-        raise ConfigError(
-            f"export={path} names no format: the name must end in .pt2, which torch.export.load "
-            "reads, or in .onnx."
-        )
-    for package in ("onnx", "onnxscript", "onnxruntime") if path.suffix == ".onnx" else ():
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"export={path} needs packages that are not installed: {how_to_install(package)}"
-            )

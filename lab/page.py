@@ -11,12 +11,14 @@ import html
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.escape import one_line
 
-NUMBER = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?( ?%| s)?( ± [\d.]+)?")  # in a cell of a table
+# What a cell of a column of numbers may say.
+NUMBER = re.compile(r"([-+−]?\d[\d.,]*(e[-+]?\d+)?( ?%| s)?( ± [\d.]+)?|–|)")
 VOID = {"br", "hr", "img", "input", "link", "meta"}  # elements that have no content
 
 
@@ -26,7 +28,11 @@ class Markup(str):
 
 def in_html(value: object) -> Markup:
     """A text as it is, in HTML: on one line, shortened if it is too long to be read."""
-    return value if isinstance(value, Markup) else Markup(html.escape(one_line(value)))
+    if isinstance(value, Markup):
+        return value
+    text = str(value)
+    spaces = [" " * text[edge].isspace() for edge in (0, -1)] if text.strip() else [text[:1], ""]
+    return Markup(html.escape(one_line(text)).join(spaces))
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Markup:
@@ -51,17 +57,27 @@ def join(*children: object) -> Markup:
     return Markup("".join(map(in_html, children)))
 
 
-def table(head: list[object], rows: list[list[object]], **attributes: object) -> Markup:
-    """A table that scrolls sideways, also by keyboard, where it is wider than the screen. Numbers
-    are aligned to the right."""
-    top = element("tr", *(element("th", cell, scope="col") for cell in head))
-    body = [element("tr", *map(_cell, row)) for row in rows]
-    content = element("table", element("thead", top), element("tbody", *body), **attributes)
-    return scrolling(content)
+def table(head: Sequence[object], rows: Sequence[Sequence[object]], **attributes: object) -> Markup:
+    """A table that scrolls sideways, also by keyboard, where it is wider than the screen. A column
+    of numbers is aligned to the right."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(head)
+    kinds = ["number" if column and all(map(_is_number, column)) else None for column in columns]
+    top = [
+        element("th", name, scope="col", class_=kind)
+        for name, kind in zip(head, kinds, strict=True)
+    ]
+    body = [
+        element(
+            "tr", *(element("td", cell, class_=kind) for cell, kind in zip(row, kinds, strict=True))
+        )
+        for row in rows
+    ]
+    content = join(element("thead", element("tr", *top)), element("tbody", *body))
+    return scrolling(element("table", content, **attributes))
 
 
-def _cell(value: object) -> Markup:
-    return element("td", value, class_="number" if NUMBER.fullmatch(str(value)) else None)
+def _is_number(cell: object) -> bool:
+    return bool(NUMBER.fullmatch(str(cell)))
 
 
 def scrolling(content: Markup) -> Markup:
@@ -70,7 +86,8 @@ def scrolling(content: Markup) -> Markup:
 
 
 def figure(picture: Markup, caption: object, **attributes: object) -> Markup:
-    return element("figure", scrolling(picture), element("figcaption", caption), **attributes)
+    """A picture below what it shows."""
+    return element("figure", element("figcaption", caption), scrolling(picture), **attributes)
 
 
 def page(title: str, *body: Markup, style: str = "", script: str = "", data: Any = None) -> str:

@@ -17,11 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from lab import files, reading, references, result, trust
 from lab.reading import RunFolderError
 
+REQUIRED = ("config.yaml", "result.json")  # without them, a folder is no run folder
 # The files of a run folder that a run writes.
-FILES = (
-    *("config.yaml", "result.json", "metrics.csv", "changes.diff", "script.log", ".lock"),
-    *("best.pt", "last.pt"),
-)
+FILES = (*REQUIRED, "metrics.csv", "changes.diff", "script.log", ".lock", "best.pt", "last.pt")
 
 
 class InUse(RunFolderError):
@@ -40,12 +38,17 @@ def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[
             "in runs/."
         )
     check_entries(folder)
-    for name in ("config.yaml", "result.json"):
+    for name in REQUIRED:
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} is not a run folder: it has no {name}.")
     config = read_config(folder)
     trust.check_foreign(config, folder / "config.yaml", trusted)
     return config, read_result(folder)
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether the files that every run folder has are there, whatever is in them."""
+    return all(os.path.lexists(folder / name) for name in REQUIRED)
 
 
 def check_entries(folder: Path) -> None:

@@ -1,17 +1,21 @@
 """evaluate.py on finished runs, on pictures, and on run folders from untrusted sources."""
 
+import csv
 import json
+import math
 import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
 import yaml
-from conftest import apart, run_folders
+from conftest import PROJECT, apart, run_folders
 from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share a run, trained by one worker
@@ -100,6 +104,186 @@ def test_a_single_picture_needs_no_brackets_and_must_exist(evaluate, run, tmp_pa
     assert "a.png: " in capfd.readouterr().out
     assert evaluate(f"run={run}", f"images={tmp_path}/b.png") == 1
     assert "b.png does not exist" in capfd.readouterr().err
+
+
+def test_ten_classes_fit_into_80_columns_below_their_names(evaluate, run, capfd):
+    for dataset in ("mnist", "fashion"):
+        assert evaluate(str(run), f"dataset={dataset}") == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        head = lines[-11].split()
+        assert head[:4] == (
+            ["0", "1", "2", "3"] if dataset == "mnist" else ["T-shi", "trous", "pullo", "dress"]
+        )
+        # each name ends where the numbers of its column end
+        ends = [{m.end() for m in re.finditer(r"\S+", line)} for line in lines[-11:]]
+        assert all(ends[0] <= others for others in ends[1:])
+
+
+def draw(path: Path, size: tuple[int, int] = (90, 60)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing = numpy.zeros(size, dtype=numpy.uint8)
+    drawing[20:50, 25:35] = 255
+    Image.fromarray(drawing).save(path)
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_says_what_the_run_recorded(call, tmp_path, capfd):
+    """Of a run that is right about some images and wrong about others."""
+    assert call("script.py", "model=linear", "dataset=digits", "epochs=1", "limit=200") == 0
+    (run,) = run_folders(tmp_path)
+    before = contents(run)
+    words = [str(run), f"report={run}/report", f"predictions={tmp_path}/new/own.csv"]
+    assert call("evaluate.py", *words) == 0
+    assert f"report: {run}/report/report.html" in capfd.readouterr().out
+    after = contents(run)
+    assert set(after) - set(before) == {"report/report.html", "report/predictions.csv"}
+    assert before.items() <= after.items()
+    result = json.loads(before["result.json"])
+    assert 0.1 < result["test_accuracy"] < 0.999
+    page = after["report/report.html"].decode()
+    for key in ("test_accuracy", "test_loss"):
+        assert page.count(f">{result[key]!r}<") == 2, key  # recorded, and computed again
+    assert "The figures differ" not in page and f"{result['test_accuracy']:.2%} test acc" in page
+    assert page.count(" taken for ") > 48  # pictures, and cells of the matrix
+    rows = rows_of(run / "report/predictions.csv")
+    assert sum(row["label"] == row["prediction"] for row in rows) / 200 == result["test_accuracy"]
+    losses = [-math.log(float(row[f"p({row['label']})"])) for row in rows]
+    assert sum(losses) / 200 == pytest.approx(result["test_loss"], rel=1e-6)
+    assert (tmp_path / "new/own.csv").read_bytes() == after["report/predictions.csv"]
+    assert call("evaluate.py", str(run)) == 0  # a run with a report is still a run
+
+
+def test_a_report_of_an_interrupted_run_on_another_dataset(evaluate, run, tmp_path):
+    alter(run, status="interrupted", test_accuracy=..., test_loss=..., data_sha256="0" * 64)
+    (run / "metrics.csv").unlink()
+    before = contents(run)
+    assert evaluate(str(run), "dataset=fashion", f"report={tmp_path}/a/out") == 0
+    page = (tmp_path / "a/out/report.html").read_text()
+    assert "mlp trained on mnist, tested on fashion" in page and "interrupted" in page
+    assert "No epoch has been recorded" in page
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["report=RUN"],
+            "is within a run folder, which evaluation leaves as it is: choose RUN/r",
+        ),
+        (["report=RUN/a/report"], "is within a run folder"),
+        (["report=RUN/../run"], "is within a run folder"),
+        (["report=linked/run/out"], "is within a run folder"),
+        (["predictions=RUN/metrics.csv"], "metrics.csv is within a run folder"),
+        (["predictions=other/metrics.csv"], "other/metrics.csv is within a run folder"),
+        (["report=other"], "other is within a run folder"),
+        (["predictions=out.txt"], "out.txt is not allowed: it must be the name of a .csv file"),
+        (["predictions=RUN"], "it must be the name of a .csv file"),
+        (["report=RUN/result.json"], "result.json is a file: give the name of a folder"),
+        (["report=out", "images=[a.png]"], "report= and images= exclude each other"),
+        (["export=a.pt2", "images=[a.png]"], "export= and images= exclude each other"),
+        (["export=a.pt2", "predictions=a.csv"], "export= and predictions= exclude each other"),
+        (["report="], "report= is empty"),
+        (["images=[a.png]", "predictions="], "predictions= is empty"),
+    ],
+)
+def test_nothing_is_written_into_the_record_of_a_run(
+    evaluate, run, tmp_path, capfd, words, message
+):
+    (tmp_path / "linked").symlink_to(tmp_path)
+    shutil.copytree(run, tmp_path / "other")
+    before = contents(tmp_path)
+    assert evaluate(str(run), *(word.replace("RUN", str(run)) for word in words)) == 1
+    error = capfd.readouterr().err
+    assert message.replace("RUN", str(run)) in error and "Traceback" not in error
+    assert contents(tmp_path) == before
+
+
+def test_a_report_follows_no_link(evaluate, run, tmp_path, capfd):
+    (tmp_path / "secret").write_text("mine")
+    (run / "report").mkdir()
+    for name in ("report.html", "predictions.csv"):
+        (run / "report" / name).symlink_to(tmp_path / "secret")
+    assert evaluate(str(run), f"report={run}/report") == 0
+    assert (tmp_path / "secret").read_text() == "mine"
+    assert (run / "report/report.html").read_text().startswith("<!doctype html>")
+    shutil.rmtree(run / "report")
+    (run / "report").symlink_to(tmp_path)
+    assert evaluate(str(run), f"report={run}/report") == 1
+    assert "is a link" in capfd.readouterr().err
+
+
+def test_pictures_are_files_folders_and_patterns(evaluate, run, tmp_path, capfd):
+    for name in ("a,b.png", "b/d.png", "b/c/e.jpg", "x1.png", "x2.png"):
+        draw(tmp_path / name)
+    (tmp_path / "b/notes.txt").write_text("no picture")
+    draw(tmp_path / "b/.hidden.png")
+    words = "images=['a,b.png',b,x*.png,x1.png]"
+    assert evaluate(str(run), words, "predictions=found.csv") == 0
+    lines = capfd.readouterr().out.splitlines()
+    said = [line.partition(": ")[0] for line in lines[:-1:2]]
+    assert said == ["a,b.png", "b/c/e.jpg", "b/d.png", "x1.png", "x2.png"]
+    assert lines[-1].endswith("found.csv: 5 pictures")
+    rows = rows_of(tmp_path / "found.csv")
+    assert [row["file"] for row in rows] == said and "label" not in rows[0]
+    assert [row["prediction"] for row in rows] == [
+        line.partition(": ")[2].split()[0] for line in lines[:-1:2]
+    ]
+    for row in rows:
+        probabilities = {key: float(row[key]) for key in row if key.startswith("p(")}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert max(probabilities, key=probabilities.get) == f"p({row['prediction']})"
+
+
+def test_pictures_that_cannot_be_read_do_not_stop_the_others(evaluate, run, tmp_path, capfd):
+    draw(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").write_bytes(b"no picture")
+    draw(tmp_path / "in/c.png")
+    (tmp_path / "empty").mkdir()
+    words = "images=[in,missing.png,*.tif,empty," + "x" * 300 + ".png]"
+    assert evaluate(str(run), words, "predictions=found.csv") == 1
+    out, error = capfd.readouterr()
+    assert "in/a.png: " in out and "in/c.png: " in out
+    for message in (
+        "in/b.png cannot be read as a picture", "missing.png does not exist", "Traceback",
+        "*.tif matches no picture", "empty has no picture in it", "5 of 7 were not classified: ",
+        "cannot be read (File name too long)",
+    ):  # fmt: skip
+        assert (message in error) == (message != "Traceback"), message
+    assert [row["file"] for row in rows_of(tmp_path / "found.csv")] == ["in/a.png", "in/c.png"]
+
+
+def test_without_a_picture_no_file_is_written(evaluate, run, tmp_path):
+    assert evaluate(str(run), "images=missing.png", "predictions=found.csv") == 1
+    assert not (tmp_path / "found.csv").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_as_they_are_typed(trained, tmp_path, data_dir):
+    run = Path(shutil.copytree(trained, tmp_path / "runs/model=mlp,seed=0-1"))
+    draw(tmp_path / "pictures/a.png")
+    (tmp_path / "pictures/b.png").write_bytes(b"no picture")
+    for code, words in [
+        (0, [f"{run.relative_to(tmp_path)}/", "report=out"]),
+        (1, ["last", "images=pictures/*.png", "predictions=found.csv"]),
+        (1, ["runs"]),
+    ]:
+        command = [sys.executable, str(PROJECT / "evaluate.py"), *words]
+        environment = os.environ | {"DATA_DIR": str(data_dir)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+    assert "runs is not a run folder" in done.stderr
+    assert (tmp_path / "out/report.html").exists()
+    assert [row["file"] for row in rows_of(tmp_path / "found.csv")] == ["pictures/a.png"]
 
 
 # Each function damages a run folder; the string is part of the resulting error message.

@@ -575,3 +575,24 @@ def test_more_copies_of_the_images_than_fit_in_memory_are_refused():
     facts = composed("dataset=digits", "dataset.repeats=1000000000").dataset
     with pytest.raises(sources.DataError, match=r"dataset\.repeats=1000000000 needs"):
         sources.load(sources.Digits, Path("nowhere"), facts)
+
+
+def test_pictures_of_a_folder_keep_their_names(tmp_path):
+    expected = set()
+    for part in ("train", "test"):
+        for name, shade in (("a", 40), ("b", 200)):
+            for number in range(5):
+                path = tmp_path / f"pets/{part}/{name}/{part[:2]}{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (8, 8), (shade, number, 0)).save(path)
+                expected |= {str(path.relative_to(tmp_path / "pets"))}
+    given = {"folder": "pets", "classes": ["a", "b"], "in_channels": 3, "image_size": 8}
+    facts = facts_of(3, 8, 2, train={"split": "train"}, test={"split": "test"})
+    sets = sources.load(partial(sources.PictureFolder, **given), tmp_path, facts)[:2]
+    for image_set, part in zip(sets, ("train", "test"), strict=True):
+        names = image_set[:7].names()
+        assert len(names) == 7 and set(names) <= expected
+        for name, label, pixel in zip(
+            names, image_set.labels, image_set.images.read()[:, :, 0, 0], strict=False
+        ):
+            assert name == f"{part}/{'ab'[label]}/{part[:2]}{pixel[1]}.png"

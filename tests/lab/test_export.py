@@ -8,7 +8,7 @@ from evaluate import load
 from lab.build import build
 from lab.errors import Refusal
 from lab.export import export
-from lab.options import check_export
+from lab.outputs import check_export
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 MODELS = [

@@ -1,6 +1,7 @@
 """`last` names the run that was written to last."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,10 @@ def test_evaluate_takes_a_folder_without_run(here):
     (here / "dataset=kmnist").mkdir()  # a key of evaluate.py is a key
     assert words(["evaluate.py", "dataset=kmnist"])[1:] == ["dataset=kmnist"]
     assert words(["evaluate.py", "~/x"])[1:] == ["run='~/x'"]
+    (here / "report").mkdir()
+    assert words(["evaluate.py", "report"])[1:] == ["run='report'"]
+    long = "unknown=" + "x" * 300
+    assert words(["evaluate.py", long, "a\0=b"])[1:] == [long, "a\0=b"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,7 @@ def test_evaluate_takes_a_folder_without_run(here):
         (["a", "b"], "b is a second run folder: give one. Pictures are given by images="),
         (["a", "run=b"], "b is a second run folder"),
         (["last", "a.png"], "a.png is a second run folder"),
+        (["a", "report"], "report has no value: write report=VALUE"),
         ([""], "run= is empty"),
         (["last"], "and there is none"),
     ],
@@ -100,13 +106,15 @@ def test_folders_that_cannot_be(here, words, message):
 
 
 def test_last_is_evaluated_and_resumed(tmp_path, data_dir, capfd):
-    small = ("model=linear", "dataset=digits", "epochs=1", "compile=false")
+    small = ("model=linear", "dataset=digits", "epochs=1", "compile=false", "limit=64")
     with apart(tmp_path, data_dir) as call:
         assert call("evaluate.py", "last") == call("script.py", "resume=last") == 1
         assert capfd.readouterr().err.count("and there is none: give the path of a run folder") == 2
-        for seed in (0, 1):
-            assert call("script.py", *small, f"seed={seed}") == 0
-        newest_run = run_folders(tmp_path)[-1].relative_to(tmp_path)
+        assert call("script.py", *small) == 0
+        newest_run = run_folders(tmp_path)[0].relative_to(tmp_path)
+        older = shutil.copytree(newest_run, "runs/other/z")
+        for name in newest.WRITTEN:
+            os.utime(older + "/" + name, (9, 9))
         capfd.readouterr()
         assert call("evaluate.py", "last") == 0
         assert f"last is {newest_run}\n" in capfd.readouterr().out

@@ -47,10 +47,25 @@ def test_attributes():
     assert built == '<input class="a" data-key="b" disabled>'
 
 
-def test_numbers_are_aligned_right():
-    cells = [98.5, "98.50 %", "0.98 ± 0.01", "12 s", "1e-3", "-3", "2026-11-26/run", "none", ""]
-    row = re.findall("<td( class=.number.)?>", table([], [cells]))
-    assert [bool(mark) for mark in row] == [True] * 6 + [False] * 3
+@pytest.mark.parametrize(
+    ("column", "is_right"),
+    [
+        ([98.5, "98.50 %", "0.98 ± 0.01", "12 s", "1e-3", "-3", "–", ""], True),
+        (["1", "2026-11-26/run"], False),
+        (["3.11.7", "2.9+cpu"], False),
+        ([], False),
+    ],
+)
+def test_columns_of_numbers_are_aligned_right(column, is_right):
+    built = table(["a", "b"], [[cell, "text"] for cell in column])
+    cells = re.findall("<t[hd](?: scope=.col.)?( class=.number.)?>", built)
+    assert list(map(bool, cells)) == [is_right, False] * (1 + len(column))
+
+
+@pytest.mark.parametrize("text", [" a ", "a", " ", "", "\na", "  a"])
+def test_spaces_at_the_ends_are_kept(text):
+    expected = {"\na": " a", "  a": " a"}.get(text, text)
+    assert in_html(text) == expected
 
 
 @pytest.mark.browser
@@ -64,9 +79,9 @@ def test_a_browser_shows_text_and_runs_the_script_alone(browser, tmp_path, width
     paragraph.textContent = data.join(" ");
     document.querySelector("main").append(paragraph);
     """
-    rows = [[text] * 9 for text in HOSTILE]
+    rows = [[text] * len(HOSTILE) for text in HOSTILE]
     body = [element("p", text, id=f"p{i}") for i, text in enumerate(HOSTILE)]
-    content = page(HOSTILE[0], table(HOSTILE[:9], rows), *body, script=script, data=HOSTILE[:6])
+    content = page(HOSTILE[0], table(HOSTILE, rows), *body, script=script, data=HOSTILE[:6])
     path.write_text(content, encoding="utf-8")
     browser.open(path, width, colours)
     assert browser.complaints() == [] and browser.requests() == []
