@@ -6,7 +6,7 @@ let epochShown = null, valueShown = 0; // where the pointer is, or was when the 
 const HINT = "Move the pointer over the curves, or focus them and use the arrow keys, to read their values.";
 
 function epochsOf(count) {
-  const shown = Math.min(count, data.points); // as sweeps/metrics.py has thinned them
+  const shown = Math.min(count, data.points); // as sweeps/epochs.py has thinned them
   return Array.from({ length: shown }, (_, i) => 1 + Math.floor((i * (count - 1)) / Math.max(1, shown - 1)));
 }
 

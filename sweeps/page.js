@@ -115,7 +115,7 @@ function showTable() {
   const heads = columns.map((column) => {
     const is = column === sorted;
     const button = make("button", { type: "button", onclick: () => sortBy(column) }, `${column.name}${is ? (state.down ? " ▼" : " ▲") : ""}`);
-    return make("th", { scope: "col", "aria-sort": is ? (state.down ? "descending" : "ascending") : null }, button);
+    return make("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": is ? (state.down ? "descending" : "ascending") : null }, button);
   });
   const body = shown.map((entry) => {
     const cells = columns.map((column) => {

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from lab import page
 from lab.escape import one_line
 from lab.page import Markup, element
-from sweeps import figure, metrics, panels, runs
+from sweeps import epochs, figure, panels, runs
 from sweeps.table import formatted, short, spread
 
 MOST = 1000  # runs in the page; results.csv has all of them
@@ -136,8 +136,8 @@ def _settings(
 
 def _curves(shown: Sequence[dict[str, Any]]) -> dict[str, Any]:
     most = max(FEWEST, min(LONGEST_CURVE, POINTS // max(1, len(shown))))
-    found = [metrics.curves(run["folder"], most) for run in shown]
-    return {"metrics": metrics.CURVES, "curves": found, "points": most}
+    found = [epochs.curves(run["folder"], most) for run in shown]
+    return {"metrics": epochs.CURVES, "curves": found, "points": most}
 
 
 def _status(
@@ -162,15 +162,16 @@ def _status(
 
 def _running(folder: Path, found: list[dict[str, Any]]) -> list[Markup]:
     running = [run for run in found if run["status"] == "running"]
-    cells = [[_name(folder, run), *metrics.told(run)] for run in running[:MOST_LISTED]]
+    cells = [[_name(folder, run), *epochs.told(run)] for run in running[:MOST_LISTED]]
     head = ["run", "epoch", "val accuracy %", "time left"]
     return _listed("Running", "running", head, cells, len(running))
 
 
 def _unfinished(folder: Path, found: list[dict[str, Any]]) -> list[Markup]:
     others = [run for run in found if run["status"] not in ("finished", "running")]
+    others.sort(key=lambda run: run["status"] not in ("failed", "damaged"))
     cells = [
-        [_name(folder, run), run["status"], metrics.told(run)[0], run.get("reason", "")]
+        [_name(folder, run), run["status"], epochs.told(run)[0], run.get("reason", "")]
         for run in others[:MOST_LISTED]
     ]
     head = ["run", "status", "epoch", "reason"]
@@ -183,7 +184,7 @@ def _listed(
     if not cells:
         return []
     more = f"and {count - len(cells)} more: results.csv has all." if count > len(cells) else ""
-    table = page.table(head, cells, id=name)
+    table = element("div", page.table(head, cells, id=name), class_="tall")
     return [element("h2", f"{title}: {count}"), table, element("p", more, class_="faint")]
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lab import files
 from lab.errors import Refusal
 from lab.escape import one_line
-from sweeps import live, metrics, page, runs
+from sweeps import epochs, live, page, runs
 from sweeps.figure import shortened
 
 PAUSE = 2.0  # seconds between two looks, or ten times what a look takes
@@ -142,7 +142,7 @@ class Bars(Lines):
         ended = sum(run["status"] == "finished" for run in found)
         self.update(None, "all jobs", ended, total, state(found, total).partition(", ")[2])
         for folder, run in shown.items():
-            now, (_, accuracy, left) = metrics.progress(run), metrics.told(run)
+            now, (_, accuracy, left) = epochs.progress(run), epochs.told(run)
             parts = [accuracy and f"{accuracy} %", f"{left} left" if "left" in now else ""]
             note = ", ".join(filter(None, parts))
             name = shortened(folder.name, LONGEST)

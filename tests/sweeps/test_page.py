@@ -128,8 +128,8 @@ def test_many_runs_are_thinned_openly():
 
 def test_a_page_of_a_thousand_runs_has_three_megabytes_at_most(tmp_path, monkeypatch):
     one = write_metrics(fabricate(tmp_path / "run"), [0.98765 - 0.3 / n for n in range(1, 400)])
-    curves = page.metrics.curves
-    monkeypatch.setattr(page.metrics, "curves", lambda _, most: curves(one, most))
+    curves = page.epochs.curves
+    monkeypatch.setattr(page.epochs, "curves", lambda _, most: curves(one, most))
     found = many(1000)
     for number, run in enumerate(found):
         run["folder"] = page.Path(f"many/{'model=mlp,optimizer.lr=0.00123,' * 3}{number}")
@@ -290,8 +290,8 @@ def test_it_reloads_while_something_runs(browser, tmp_path, monkeypatch):
 @pytest.mark.browser
 def test_a_thousand_runs_open_in_a_second(browser, tmp_path, monkeypatch):
     one = write_metrics(fabricate(tmp_path / "run"), [0.98765 - 0.3 / n for n in range(1, 400)])
-    curves = page.metrics.curves
-    monkeypatch.setattr(page.metrics, "curves", lambda _, most: curves(one, most))
+    curves = page.epochs.curves
+    monkeypatch.setattr(page.epochs, "curves", lambda _, most: curves(one, most))
     found = many(1000)
     varied = ["seed", "lr", "dataset"]  # a row per run
     for run in found:

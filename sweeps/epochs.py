@@ -1,4 +1,7 @@
-"""The epochs of runs, from metrics.csv: how far a run is, and its curves for a page."""
+"""The epochs of many runs, from metrics.csv: how far a run is, and its curves for a page.
+
+`lab.metrics` reads all of one run. Here, as little as is shown of a thousand.
+"""
 
 import csv
 import io
