@@ -39,7 +39,7 @@ def original(tmp_path_factory, data_dir) -> Path:
     with apart(folder, data_dir) as call:
         assert call("script.py", *SWEEP) == 0
     sweep = folder / "runs/stranger"
-    for name in ("results.csv", "results.md", "results.png", "multirun.yaml"):
+    for name in ("results.csv", "results.md", "results.png", "results.html", "multirun.yaml"):
         (sweep / name).unlink()
     set_result(job_of(sweep), status="interrupted")
     return sweep
@@ -456,7 +456,7 @@ def words(command: str, sweep: Path, job: Path) -> tuple[str, ...]:
 def attacked(sweep: Path, attack: Callable[[Path], object]) -> Path:
     job = job_of(sweep)
     attack(job)
-    names = ("results.csv", "results.md", "results.png", "multirun.yaml")
+    names = ("results.csv", "results.md", "results.png", "results.html", "multirun.yaml")
     assert not any((sweep / name).exists() for name in names)
     (folder,) = [path for path in sweep.iterdir() if path.is_dir() and path.name[:6] != "seed=0"]
     return folder
