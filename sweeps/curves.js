@@ -109,7 +109,7 @@ function readAt(epoch, near, last, cross, x) {
   const nearest = shown[0];
   shown.sort((a, b) => b.value - a.value);
   const lines = shown.map((entry) => make("div", { class: entry === nearest ? "near" : null },
-    swatch(entry.curve.style), make("span", {}, written(entry.value)), make("span", {}, entry.curve.name,
+    swatch(entry.curve.style), make("span", { class: "value" }, written(entry.value)), make("span", {}, entry.curve.name,
       entry.epoch === epochShown ? "" : ` (epoch ${entry.epoch})`)));
   const more = found.length > shown.length ? `, the ${shown.length} nearest of ${found.length}` : "";
   byId("readout").replaceChildren(make("div", {}, `epoch ${epochShown}: ${state.metric}${more}`), ...lines);
