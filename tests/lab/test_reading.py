@@ -29,7 +29,7 @@ DEADLINE = 20  # seconds for a command, on a machine that is busy; most take a q
 SWEEP = ("-m", "name=stranger", "dataset=digits", "model=linear", "debug=smoke", "seed=0,1")
 ESCAPE = "\x1b]0;title\x07\x1b[31m"
 # What any command may write into a sweep folder.
-OURS = re.compile(r"results\.(csv|md|png)|multirun\.yaml")
+OURS = re.compile(r"results\.(csv|md|png|html)|multirun\.yaml|\.sweep")
 
 
 @pytest.fixture(scope="module")
