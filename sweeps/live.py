@@ -6,9 +6,11 @@ notices by asking for it alone. The lock is gone when its process is, however th
 
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -46,6 +48,17 @@ def is_swept(folder: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def places(folders: Iterable[Path], found: Iterable[dict[str, Any]]) -> dict[Path, int]:
+    """The folders that may be those of sweeps, and how many of the runs each has."""
+    return dict.fromkeys(folders, 0) | Counter(run["folder"].parent for run in found)
+
+
+def is_live(folders: Iterable[Path], found: Sequence[dict[str, Any]]) -> bool:
+    """Whether a run is running, or the command of a sweep, which starts another one in a moment."""
+    is_running = any(run["status"] == "running" for run in found)
+    return is_running or any(map(is_swept, places(folders, found)))
 
 
 def expected(folder: Path) -> int:

@@ -27,11 +27,15 @@ RELOAD = 10  # seconds
 
 
 def content(
-    folder: Path, found: list[dict[str, Any]], varied: list[str], rows: list[dict[str, Any]]
+    folder: Path,
+    found: list[dict[str, Any]],
+    varied: list[str],
+    rows: list[dict[str, Any]],
+    is_live: bool,
 ) -> str:
-    """The page, which lies in `folder`: its links lead from there to the runs."""
+    """The page, which lies in `folder`: its links lead from there to the runs. It reloads itself if
+    anything `is_live`."""
     shown, shown_rows = chosen(found, varied, rows)
-    is_live = any(run["status"] == "running" for run in found)
     data = {
         "keys": [brief(key) for key in short(varied)],
         "runs": [_run(folder, run, varied) for run in shown],

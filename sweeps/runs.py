@@ -16,7 +16,7 @@ GROUPS = ("model", "dataset", "optimizer")  # whose chosen options `result.json`
 DEEPEST = 16  # levels of folders below the one that is given: runs/NAME/JOB has two
 # What is kept of `result.json`: ten thousand of them would fill the memory.
 KEPT = (*GROUPS, *FIGURES, "status", "overrides", "seed", "epochs", "best_epoch", "parameters")
-KEPT += ("reason", "started")
+KEPT += ("reason",)
 
 
 def read(folders: Sequence[Path]) -> list[dict[str, Any]]:

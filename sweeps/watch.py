@@ -51,27 +51,21 @@ def look(folders: Sequence[Path]) -> tuple[list[dict[str, Any]], bool]:
         if not swept:
             raise
         return [], True
-    is_running = any(run["status"] == "running" for run in found)
-    return found, swept or is_running or any(map(live.is_swept, sweeps_of(found)))
-
-
-def sweeps_of(found: list[dict[str, Any]]) -> set[Path]:
-    return {run["folder"].parent for run in found}
+    return found, swept or live.is_live(folders, found)
 
 
 def total_of(folders: Sequence[Path], found: list[dict[str, Any]]) -> int:
     """The number of jobs: of the runs that are there, or of those that a sweep is going to have."""
-    places = dict.fromkeys(folders, 0) | Counter(run["folder"].parent for run in found)
     return sum(
         max(count, live.expected(place) if live.is_swept(place) else 0)
-        for place, count in places.items()
+        for place, count in live.places(folders, found).items()
     )
 
 
 def write_page(folder: Path, found: list[dict[str, Any]], view: "Lines") -> None:
     varied = runs.what_varied(found)
     try:
-        content = page.content(folder, found, varied, runs.grouped(found, varied))
+        content = page.content(folder, found, varied, runs.grouped(found, varied), is_live=True)
         files.write_text(folder / "results.html", content)
     except OSError as error:  # in somebody else's folder, for instance: watching it is still good
         view.say_once(str(error))

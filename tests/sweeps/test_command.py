@@ -8,12 +8,6 @@ from conftest import PROJECT
 from fabricated import fabricate
 
 
-def results(folder, *words: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT / "results.py"), *words]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(command, cwd=folder, text=True, timeout=60, **options)
-
-
 def test_help(call, capfd):
     assert call("results.py", "--help") == 0
     output = capfd.readouterr().out
@@ -39,9 +33,9 @@ def test_a_wrong_command_is_refused_in_a_sentence(call, capfd, words, sentence):
     assert sentence in error and "Traceback" not in error and output == ""
 
 
-def test_a_folder_may_begin_with_a_hyphen(tmp_path):
+def test_a_folder_may_begin_with_a_hyphen(call, tmp_path):
     fabricate(tmp_path / "-runs/a")
-    assert results(tmp_path, "--", "-runs").returncode == 0
+    assert call("results.py", "--", "-runs") == 0
     assert (tmp_path / "-runs/results.png").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from fabricated import CONFIG, fabricate, note, write_metrics
 
 from lab import record
-from sweeps import page, runs
+from sweeps import live, page, runs
 
 HOSTILE = [
     "<script>window.hacked = 1</script>",
@@ -22,7 +22,8 @@ HOSTILE = [
 def written(root) -> str:
     found = runs.read([root])
     varied = runs.what_varied(found)
-    content = page.content(root, found, varied, runs.grouped(found, varied))
+    rows = runs.grouped(found, varied)
+    content = page.content(root, found, varied, rows, live.is_live([root], found))
     (root / "results.html").write_text(content, encoding="utf-8")
     return content
 
@@ -86,6 +87,13 @@ def test_a_running_job_has_epoch_accuracy_and_time_left(tmp_path):
     assert data_of(content)["reload"] == page.RELOAD and "reloads itself" in content
 
 
+def test_it_reloads_between_two_jobs_of_a_sweep(tmp_path):
+    sweep(tmp_path)
+    with live.sweeping(tmp_path, 20):
+        assert data_of(written(tmp_path))["reload"] == page.RELOAD
+    assert data_of(written(tmp_path))["reload"] == 0
+
+
 def test_links_lead_to_the_reports_that_exist(tmp_path):
     folder = sweep(tmp_path) / "mlp-mnist-0"
     other = fabricate(tmp_path / 'x "#?%<y', seed=5)
@@ -122,7 +130,7 @@ def test_many_runs_are_thinned_openly():
     assert len(best) == 200 and all(row["runs"] == 5 for row in shown_rows)
     assert {setting[1] for setting in best} == {"a", "b"}
     assert min(float(lr) for lr, _ in best) == 400 / 1e6
-    content = page.content(page.Path("many"), found, varied, rows)
+    content = page.content(page.Path("many"), found, varied, rows, is_live=True)
     assert f"have {len(shown)} of the runs" in content
 
 
@@ -134,7 +142,7 @@ def test_a_page_of_a_thousand_runs_has_three_megabytes_at_most(tmp_path, monkeyp
     for number, run in enumerate(found):
         run["folder"] = page.Path(f"many/{'model=mlp,optimizer.lr=0.00123,' * 3}{number}")
     varied = ["lr", "dataset"]
-    content = page.content(page.Path("many"), found, varied, runs.grouped(found, varied))
+    content = page.content(page.Path("many"), found, varied, runs.grouped(found, varied), False)
     assert 1e6 < len(content.encode()) < 3e6
     assert "Curves of more than 60 epochs are thinned" in content
 
@@ -296,7 +304,7 @@ def test_a_thousand_runs_open_in_a_second(browser, tmp_path, monkeypatch):
     varied = ["seed", "lr", "dataset"]  # a row per run
     for run in found:
         run["values"] |= {"seed": str(run["seed"])}
-    content = page.content(tmp_path, found, varied, runs.grouped(found, varied))
+    content = page.content(tmp_path, found, varied, runs.grouped(found, varied), False)
     (tmp_path / "results.html").write_text(content, encoding="utf-8")
     times = []
     for _ in range(3):

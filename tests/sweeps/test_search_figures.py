@@ -74,9 +74,9 @@ def test_labels_are_shown_in_full_or_shortened(drawn):
 
 @pytest.mark.parametrize(("direction", "best"), [("maximize", -1), ("minimize", 0)])
 def test_the_best_trials_are_on_top(drawn, direction, best):
-    axes = drawn(6, direction)["parallel"].axes[0]
+    axes = drawn(4, direction)["parallel"].axes[0]
     lines = [line for line in axes.lines if len(line.get_xdata()) == len(SPACE)]
-    values = sorted(trials(6), key=lambda trial: trial.values[0])
+    values = sorted(trials(4), key=lambda trial: trial.values[0])
     heights = [allowed.position(values[best].params[key]) for key, allowed in SPACE.items()]
     assert list(lines[-1].get_ydata()) == heights
 
