@@ -1,6 +1,7 @@
-"""Summarise many runs: a table, a CSV file and a figure, made from run folders alone.
+"""Summarise many runs: a table, a CSV file, a figure and a page, made from run folders alone.
 
 python results.py runs/NAME [runs/OTHER …]
+python results.py runs/NAME --watch
 
 Works at any time, also while a sweep is running. The files are written into the first folder.
 """
@@ -9,16 +10,10 @@ import sys
 
 sys.path.insert(0, __file__.removesuffix("results.py"))  # python -P leaves it out
 
-from pathlib import Path
-
-from lab.errors import errors_as_sentences
-from sweeps.summary import summarise
+from sweeps.drawing import drawing_beside
 
 if __name__ == "__main__":
-    with errors_as_sentences():
-        if {"-h", "--help"} & set(sys.argv):
-            print(__doc__)
-        elif len(sys.argv) < 2:
-            sys.exit(__doc__)
-        else:
-            summarise([Path(name) for name in sys.argv[1:]])
+    with drawing_beside() as draw:  # its process imports matplotlib, and this one the rest
+        from sweeps.command import main
+
+        main(sys.argv[1:], draw, __doc__)

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 from lab import files, record
 from lab.errors import ConfigError, RunFailed
 from lab.schema import ADDED, NOT_THE_EXPERIMENT
-from sweeps import jobs, settings
+from sweeps import jobs, live, settings
 
 LETTERS = r"\w.,=+-"  # in the name of a folder; Hydra would interpolate others, or misread them
 LONGEST = 100  # bytes of a folder's name before the hash: file systems allow 255, some 143
@@ -42,7 +42,9 @@ class ResumableSweeper(BasicSweeper):
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         folders = self._folders(overrides, sweep_folder)  # refuses configs that do not compose
         with jobs.resumable(self.config):
-            self._run(folders, sweep_folder)
+            jobs.enter(sweep_folder, folders)
+            with live.sweeping(sweep_folder, len(folders)):
+                self._run(folders, sweep_folder)
         print()
         summarise([sweep_folder])
         if any(record.status(folder) != "finished" for folder in folders):
@@ -50,7 +52,6 @@ class ResumableSweeper(BasicSweeper):
 
     def _run(self, folders: dict[Path, list[str]], sweep_folder: Path) -> None:
         """Run those of these jobs that are not finished, and wait for those that run elsewhere."""
-        jobs.enter(sweep_folder, folders)
         files.write_text(sweep_folder / "multirun.yaml", OmegaConf.to_yaml(self.config))
         queued = self.launcher.queued() if hasattr(self.launcher, "queued") else {}
         before = {

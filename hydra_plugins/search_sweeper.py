@@ -20,7 +20,7 @@ from lab import files, record
 from lab.errors import ConfigError, Refusal, RunFailed, explain
 from lab.hints import nearest
 from lab.schema import NOT_THE_EXPERIMENT
-from sweeps import jobs, recipe, settings, space
+from sweeps import jobs, live, recipe, settings, space
 from sweeps.table import formatted
 from sweeps.trial import Trial, is_finite
 
@@ -61,7 +61,8 @@ class SearchSweeper(Sweeper):
         with record.locked(self.folder), jobs.resumable(self.config):
             self._remember()
             self.backend = self._backend()
-            reason = self._search()
+            with live.sweeping(self.folder, self.settings.n_trials):
+                reason = self._search()
             trials = self.backend.trials()
             fixed = recipe.expanded(self.fixed, self._composed)
             search_report.write(self.folder, self.settings, fixed, self.space, trials)

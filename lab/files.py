@@ -46,8 +46,12 @@ def write_csv(path: Path, rows: list[list[Any]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     with replacing(path) as file:
-        file.write(text.encode(errors="surrogateescape"))
+        file.write(content)
 
 
 @contextmanager

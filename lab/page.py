@@ -116,7 +116,11 @@ def page(title: str, *body: Markup, style: str = "", script: str = "", data: Any
 def in_script(data: Any) -> Markup:
     """JSON that nothing in it can end: neither </script> nor <!-- occurs. What is not a finite
     number, which JSON does not have, becomes null."""
-    text = json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
+    encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    try:
+        text = encode(data)
+    except ValueError:  # rare, and to look at each of a million values takes long
+        text = encode(_finite(data))
     for char in "<>&":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return Markup(text)

@@ -97,7 +97,7 @@ def read_json(path: Path, most: int = MOST) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file without aliases and tags. Raises RunFolderError for anything else:
     what an alias or a tag stands for can be larger than any memory."""
-    return _mapping(path, "YAML", _parsed, MOST)
+    return _mapping(path, "YAML", parse_yaml, MOST)
 
 
 def _mapping(path: Path, kind: str, parse: Callable[[str], Any], most: int) -> dict[str, Any]:
@@ -114,7 +114,9 @@ def _mapping(path: Path, kind: str, parse: Callable[[str], Any], most: int) -> d
     return content
 
 
-def _parsed(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
+    """What YAML without aliases and tags says. Raises Refusal for those and for too many levels,
+    and the parser's own errors."""
     depth = 0
     for event in yaml.parse(text, Loader):
         if getattr(event, "anchor", None):
@@ -171,11 +173,12 @@ def check_entries(folder: Path, files: tuple[str, ...] = (), folders: tuple[str,
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                path, found = folder / entry.name, entry.stat(follow_symlinks=False)
-                is_folder = stat.S_ISDIR(found.st_mode)
-                if not is_folder or entry.name in files:
-                    check_regular(path, found)
+                is_folder = entry.is_dir(follow_symlinks=False)
+                is_file = entry.is_file(follow_symlinks=False)
+                if not is_file and (not is_folder or entry.name in files):
+                    check_regular(folder / entry.name, entry.stat(follow_symlinks=False))
                 if entry.name in folders:
+                    path = folder / entry.name
                     if not is_folder:
                         raise RunFolderError(f"{path} is a file, but must be a folder: remove it.")
                     check_entries(path)

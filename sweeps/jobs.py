@@ -21,9 +21,9 @@ from lab.escape import one_line
 
 # What a sweep writes into its folder, beside the folders of its jobs.
 FILES = (
-    *("multirun.yaml", "results.csv", "results.md", "results.png", ".lock"),
+    *("multirun.yaml", "results.csv", "results.md", "results.png", "results.html", ".lock"),
     *("search.json", "search.journal", "search.journal.lock", "search.ax.json"),
-    *("trials.csv", "trials.md", "optimization_results.yaml"),
+    *("trials.csv", "trials.md", "optimization_results.yaml", ".sweep"),
 )
 FOLDERS = (".printed", ".submitit", ".code")
 

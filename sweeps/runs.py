@@ -1,6 +1,5 @@
 """Run folders as rows: what was run, which settings tell the runs apart, means over seeds."""
 
-import json
 import os
 import statistics
 from collections.abc import Iterator, Sequence
@@ -9,39 +8,49 @@ from typing import Any
 
 from lab import record
 from lab.errors import Refusal
-from lab.schema import NOT_THE_EXPERIMENT, flat
+from sweeps import configs
 from sweeps.table import sort_key
 
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
 GROUPS = ("model", "dataset", "optimizer")  # whose chosen options `result.json` records
 DEEPEST = 16  # levels of folders below the one that is given: runs/NAME/JOB has two
-# Runs that differ in seed or fold alone are averaged; what a recipe sets is in the config.
-NO_SETTINGS = ("seed", "fold", "sweep", *NOT_THE_EXPERIMENT)
+# What is kept of `result.json`: ten thousand of them would fill the memory.
+KEPT = (*GROUPS, *FIGURES, "status", "overrides", "seed", "epochs", "best_epoch", "parameters")
+KEPT += ("reason",)
 
 
 def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """A dictionary per run below `folders`: its `result.json`, its status now, its folder, the
-    overrides it was `asked` for, and its `config`.
+    """A dictionary per run below `folders`: what is KEPT of its `result.json`, its status now, its
+    folder, the keys that it was `asked` for, the keys of its `config`, and the `values` of both.
 
-    Runs of the same config share `asked` and `config`, however they were started. Raises Refusal
-    for a folder without any run.
+    Runs of the same config share these, however they were started. Raises Refusal for a folder
+    without any run.
     """
     paths: dict[Path, Path] = {}  # a folder that is given twice counts once
     for folder in folders:
         below = sorted(found_below(folder))
         if not below:
             raise Refusal(f"{folder} holds no run: give a folder with run folders below it.")
-        paths |= {path.resolve(): path for path in below}
-    runs, known = [], {}
-    for path in paths.values():
-        run, config = _read_one(path)
-        pairs = (override.lstrip("+~").partition("=") for override in run.get("overrides", ()))
-        asked = only_settings({key: value for key, _, value in pairs})
-        own = {"asked": asked, "config": config}
-        identity = config or asked
-        settings = known.setdefault(json.dumps(identity, sort_keys=True), own)
-        runs.append(run | {"folder": path} | settings)
-    return runs
+        root = folder.resolve()  # links below it are not followed
+        paths |= {root / path.relative_to(folder): path for path in below}
+    known: dict[Any, Any] = {}  # what runs share, by its content
+    return [_shared(*_read_one(path), known) | {"folder": path} for path in paths.values()]
+
+
+def _shared(run: dict[str, Any], config: dict[str, str], known: dict[Any, Any]) -> dict[str, Any]:
+    """A run with the keys that it was asked for, those of its config, and the values of both."""
+    pairs = (override.lstrip("+~").partition("=") for override in run.pop("overrides", ()))
+    asked = configs.only_settings({key: value for key, _, value in pairs})
+    identity = frozenset((config or asked).items())
+    asked = known.setdefault(identity, asked)
+    groups = {group: run[group] for group in GROUPS if group in run}
+    shared = known.get((identity, *groups.items()))
+    if shared is None:
+        keys = tuple(config)
+        shared = {"asked": tuple(asked), "config": known.setdefault(keys, keys)}
+        shared["values"] = asked | groups | config
+        known[identity, *groups.items()] = shared
+    return run | shared
 
 
 def found_below(folder: Path) -> Iterator[Path]:
@@ -69,31 +78,17 @@ def _read_one(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         if not os.path.lexists(folder / "result.json"):
             raise Refusal(f"it cannot be searched, or has more than {DEEPEST} levels below it")
-        run = record.result_and_status(folder)
-        return run, read_config(folder) if run["status"] != "damaged" else {}
+        found = record.result_and_status(folder)
+        run = {key: found[key] for key in KEPT if key in found}
+        return run, configs.read(folder) if run["status"] != "damaged" else {}
     except Refusal as error:
         return {"status": "damaged", "reason": str(error)}, {}
-
-
-def read_config(folder: Path) -> dict[str, str]:
-    """The values of a run's config by their full keys; empty if there is none.
-
-    References are kept: configs that say the same are the same. Raises RunFolderError.
-    """
-    if not os.path.lexists(folder / "config.yaml"):
-        return {}
-    return only_settings(flat(record.read_config(folder)))
-
-
-def only_settings(values: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in values.items() if key.split(".")[0] not in NO_SETTINGS}
 
 
 def setting(run: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
     """The values of `keys` in a run. The option of a group is known from `result.json` or the
     overrides, any other value from the config."""
-    chosen = run["asked"] | {group: str(run[group]) for group in GROUPS if group in run}
-    return tuple(run["config"].get(key, chosen.get(key, "")) for key in keys)
+    return tuple([run["values"].get(key, "") for key in keys])
 
 
 def what_varied(runs: list[dict[str, Any]]) -> list[str]:
@@ -118,12 +113,15 @@ def what_varied(runs: list[dict[str, Any]]) -> list[str]:
 
 def differing(runs: list[dict[str, Any]], source: str) -> list[str]:
     """The keys of `source`, "asked" or "config", whose values are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run[source])
-    return [key for key in keys if num_values(runs, key) > 1]
+    distinct = list({id(run["values"]): run for run in runs}.values())
+    if len(distinct) == 1:
+        return []
+    keys = dict.fromkeys(key for run in distinct for key in run[source])
+    return [key for key in keys if num_values(distinct, key) > 1]
 
 
 def num_values(runs: list[dict[str, Any]], key: str) -> int:
-    return len({setting(run, [key]) for run in runs})
+    return len({run["values"].get(key, "") for run in runs})
 
 
 def grouped(runs: list[dict[str, Any]], varied: list[str]) -> list[dict[str, Any]]:
@@ -142,11 +140,12 @@ def grouped(runs: list[dict[str, Any]], varied: list[str]) -> list[dict[str, Any
         for figure in FIGURES:
             figures = [run[figure] for run in members]
             std = statistics.stdev(figures) if len(figures) > 1 else None
-            row[figure] = (statistics.mean(figures), std)
+            row[figure] = (statistics.fmean(figures), std)
         rows.append(row)
     best: dict[str, dict] = {}
     for row in rows:
         dataset = row["setting"][varied.index("dataset")] if "dataset" in varied else ""
         if dataset not in best or row["val_accuracy"][0] > best[dataset]["val_accuracy"][0]:
             best[dataset] = row
-    return [row | {"best": row in best.values()} for row in rows]
+    winners = set(map(id, best.values()))
+    return [row | {"best": id(row) in winners} for row in rows]

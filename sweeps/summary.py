@@ -6,11 +6,12 @@ from typing import Any
 
 from lab import files, record
 from lab.escape import in_markdown, one_line
-from sweeps import figure, runs
+from sweeps import figure, live, page, runs
+from sweeps.drawing import Draw, drawing_here
 from sweeps.table import formatted, markdown, short, spread
 
 
-def summarise(folders: Sequence[Path]) -> None:
+def summarise(folders: Sequence[Path], draw: Draw = drawing_here) -> None:
     """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
 
     Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
@@ -19,16 +20,19 @@ def summarise(folders: Sequence[Path]) -> None:
     found = runs.read(folders)
     varied = runs.what_varied(found)
     rows = runs.grouped(found, varied)
+    drawn = draw(figure.panels(rows, varied)) if rows else None
     text, marked_up = (
         "\n".join([*table(rows, varied, escape), *unfinished(found, escape)])
         for escape in (one_line, in_markdown)
     )
-    names = ["results.csv", "results.md"]
+    names = ["results.csv", "results.md", "results.html"]
     try:
         files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
         files.write_text(folders[0] / "results.md", marked_up + "\n")
-        if rows:
-            figure.draw(folders[0] / "results.png", rows)
+        content = page.content(folders[0], found, varied, rows, live.is_live(folders, found))
+        files.write_text(folders[0] / "results.html", content)
+        if drawn:
+            files.write_bytes(folders[0] / "results.png", drawn())
             names.append("results.png")
     finally:
         print(text)

@@ -29,7 +29,7 @@ DEADLINE = 20  # seconds for a command, on a machine that is busy; most take a q
 SWEEP = ("-m", "name=stranger", "dataset=digits", "model=linear", "debug=smoke", "seed=0,1")
 ESCAPE = "\x1b]0;title\x07\x1b[31m"
 # What any command may write into a sweep folder.
-OURS = re.compile(r"results\.(csv|md|png)|multirun\.yaml")
+OURS = re.compile(r"results\.(csv|md|png|html)|multirun\.yaml|\.sweep")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def original(tmp_path_factory, data_dir) -> Path:
     with apart(folder, data_dir) as call:
         assert call("script.py", *SWEEP) == 0
     sweep = folder / "runs/stranger"
-    for name in ("results.csv", "results.md", "results.png", "multirun.yaml"):
+    for name in ("results.csv", "results.md", "results.png", "results.html", "multirun.yaml"):
         (sweep / name).unlink()
     set_result(job_of(sweep), status="interrupted")
     return sweep
@@ -457,7 +457,7 @@ def words(command: str, sweep: Path, job: Path) -> tuple[str, ...]:
 def attacked(sweep: Path, attack: Callable[[Path], object]) -> Path:
     job = job_of(sweep)
     attack(job)
-    names = ("results.csv", "results.md", "results.png", "multirun.yaml")
+    names = ("results.csv", "results.md", "results.png", "results.html", "multirun.yaml")
     assert not any((sweep / name).exists() for name in names)
     (folder,) = [path for path in sweep.iterdir() if path.is_dir() and path.name[:6] != "seed=0"]
     return folder

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from lab import files, provenance, record, schema
 from sweeps import jobs as sweep_jobs
+from sweeps import live
 
 GRID = ("--multirun", "name=mine", "debug=smoke", "model=linear")
 
@@ -405,7 +406,7 @@ def test_the_summary_averages_over_seeds(script, call, tmp_path, capfd):
     table = (tmp_path / "runs/mine/results.md").read_text()
     capfd.readouterr()
     assert call("results.py", "runs/mine") == 0
-    written = "\nWritten to runs/mine: results.csv, results.md, results.png\n"
+    written = "\nWritten to runs/mine: results.csv, results.md, results.html, results.png\n"
     assert capfd.readouterr().out == table + written
     lines = table.splitlines()
     assert lines[0].split()[1] == "model" and len(lines) == 4
@@ -416,6 +417,13 @@ def test_the_summary_averages_over_seeds(script, call, tmp_path, capfd):
         ("linear", "0"), ("linear", "1"), ("mlp", "0"), ("mlp", "1"),
     }  # fmt: skip
     assert (tmp_path / "runs/mine/results.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "runs/mine/results.html").read_text()
+    data = json.loads(re.search('type="application/json" id="data">(.*?)</script>', page)[1])
+    for row, (epochs, curves) in zip(data["runs"], data["curves"], strict=True):
+        run = jobs(tmp_path)[row[7]]
+        assert row[3:5] == [run["val_accuracy"], run["test_accuracy"]]
+        assert epochs == 1 and curves[0] == [round(run["val_accuracy"], 4)]
+    assert not live.is_swept(tmp_path / "runs/mine") and live.expected(tmp_path / "runs/mine") == 4
 
 
 @pytest.mark.slow

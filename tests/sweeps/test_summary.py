@@ -1,39 +1,15 @@
 """Tables of runs, from fabricated run folders that contain only the files that are read."""
 
 import csv
-import json
 import os
 from pathlib import Path
 
 import pytest
-import yaml
+from fabricated import CONFIG, fabricate
 
 from lab import files, record
 from lab.errors import Refusal
 from sweeps import summary
-
-CONFIG = {
-    "dataset": {"image_size": 28, "mean": [0.1307]},
-    "model": {"_target_": "models.MLP", "image_size": "${dataset.image_size}", "dropout": 0.1},
-    "optimizer": {"_target_": "torch.optim.Adam", "lr": 0.002, "betas": [0.9, 0.999]},
-    "scheduler": {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "pct_start": 0.22},
-    "epochs": 10,
-    "limit": None,
-    "name": "mine",
-}
-
-
-def fabricate(folder: Path, *overrides: str, seed: int = 0, accuracy=0.9, **config: dict) -> Path:
-    """Write a finished run folder; `config` replaces groups of the config."""
-    folder.mkdir(parents=True)
-    chosen = {"model": "mlp", "dataset": "mnist", "optimizer": "adam", "seed": seed}
-    figures = {"val_accuracy": accuracy, "test_accuracy": accuracy, "seconds": 1.0}
-    figures["epochs"] = 10
-    recorded = {"status": "finished", "overrides": [*overrides, f"seed={seed}"]}
-    (folder / "result.json").write_text(json.dumps(chosen | figures | recorded))
-    content = yaml.dump(CONFIG | {"seed": seed} | config, Dumper=yaml.CSafeDumper)
-    (folder / "config.yaml").write_text(content)
-    return folder
 
 
 def table(root: Path, capfd) -> list[list[str]]:
@@ -118,7 +94,8 @@ def test_the_last_line_lists_the_written_files(tmp_path, capfd):
     fabricate(tmp_path / "a")
     summary.summarise([tmp_path])
     last = capfd.readouterr().out.splitlines()[-1]
-    assert last == f"Written to {tmp_path}: results.csv, results.md, results.png"
+    written = "results.csv, results.md, results.html, results.png"
+    assert last == f"Written to {tmp_path}: {written}"
     assert all((tmp_path / name.strip()).exists() for name in last.partition(": ")[2].split(","))
 
 
@@ -182,17 +159,12 @@ def test_a_thousand_different_runs_are_summarised(tmp_path, capfd):
         )
         assert len(table(tmp_path, capfd)) == 1001
     (axes,) = drawn[0].axes
-    assert axes.get_xlabel().startswith("the 60 best of 1000 on validation")
+    assert axes.get_title() == "the 60 best of 1000 on validation"
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [str(number / 1000) for number in range(999, 939, -1)]
     with (tmp_path / "results.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 1000
-
-
-def test_help(call, capfd):
-    assert call("results.py", "--help") == 0
-    assert "python results.py runs/NAME" in capfd.readouterr().out
-    assert call("results.py") != 0
+    assert (tmp_path / "results.html").stat().st_size < 3e6
 
 
 def test_a_write_error_is_reported_below_the_table(call, tmp_path, capfd, monkeypatch):
@@ -209,3 +181,15 @@ def test_a_write_error_is_reported_below_the_table(call, tmp_path, capfd, monkey
     assert "base/results.csv could not be written (Permission denied)" in error
     assert "Traceback" not in error
     assert (tmp_path / "base/results.csv").read_text() == "of before"
+
+
+def test_nothing_but_the_results_is_left(tmp_path, capfd):
+    """A command that looks writes no caches: run folders stay as they are."""
+    fabricate(tmp_path / "a")
+    fabricate(tmp_path / "b", seed=1)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*/*")}
+    summary.summarise([tmp_path])
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*/*")}
+    assert after == before
+    new = {path.name for path in tmp_path.iterdir()} - {"a", "b"}
+    assert new == {"results.csv", "results.md", "results.html", "results.png"}
