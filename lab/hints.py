@@ -72,9 +72,9 @@ SENTENCES = {
     "load_from load_checkpoint pretrained weights weights_path restore run test evaluate train",
     "Your own pictures are classified by python evaluate.py run=FOLDER images=[a.png,b.png].":
     "images predict predictions inference",
-    "There is no logger: metrics.csv and result.json in the run folder hold every figure.":
-    "logger loggers wandb tensorboard mlflow comet neptune aim csv log_every_n_steps project "
-    "entity tags report_to log_interval log_freq logging use_wandb",
+    "metrics.csv has every figure; logger=tensorboard, mlflow, wandb or trackio shows them.":
+    "logger loggers wandb tensorboard mlflow trackio comet neptune aim csv log_every_n_steps "
+    "project entity tags report_to log_interval log_freq logging use_wandb tracker trackers",
     "There are no data loading processes: the images are in memory, or read ahead of each step.":
     "num_workers n_workers workers dataloader_num_workers pin_memory persistent_workers "
     "prefetch_factor dataloader loader",

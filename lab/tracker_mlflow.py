@@ -1,5 +1,6 @@
 """MLflow: a server, a database or a folder, as `mlflow server` shows it."""
 
+import logging
 import os
 import time
 
@@ -8,8 +9,13 @@ from lab.trackers import Description
 
 # In MLflow's own words.
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "interrupted": "KILLED"}
-# MLflow's own defaults wait several minutes for a server that is gone. What you have set stays.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+# MLflow's own defaults wait several minutes for a server that is gone, and print when a run ends.
+# What you have set stays.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 ID, GROUP = "run_folder_id", "sweep"  # tags
 MOST = 100  # parameters in one request
 
@@ -22,8 +28,12 @@ class MLflow:
         self.tracking_uri, self.experiment = tracking_uri, experiment
 
     def start(self, run: Description) -> int:
-        self.patience = {key: value for key, value in PATIENCE.items() if key not in os.environ}
-        os.environ.update(self.patience)
+        self.added = {key: ENVIRONMENT[key] for key in ENVIRONMENT if key not in os.environ}
+        os.environ.update(self.added)
+        for name, level in (("mlflow", logging.WARNING), ("urllib3", logging.ERROR)):
+            logging.getLogger(name).setLevel(
+                level
+            )  # of a server that is gone, there is one warning
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri=self.tracking_uri)
@@ -74,5 +84,5 @@ class MLflow:
         if reason:
             self.client.set_tag(self.run, "reason", reason[:5000])
         self.client.set_terminated(self.run, STATUSES[status])
-        for key in self.patience:
+        for key in self.added:
             os.environ.pop(key, None)

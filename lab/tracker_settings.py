@@ -27,15 +27,17 @@ def resumed(folder: Path, words: Sequence[str], is_trusted: bool) -> tuple[dict,
     Raises ConfigError, naming the overrides that are missing, if the run was tracked with other
     settings than now.
     """
-    recorded = record.read_config(folder).get("logger")
+    recorded = record.read_config(folder).get("logger") or {}
+    if not isinstance(recorded, dict):
+        raise record.RunFolderError(f"{folder / 'config.yaml'} is damaged: logger is no group.")
     others = [word for word in words if not word.startswith("logger=")]
     if chosen := [word for word in words if word.startswith("logger=")]:
         names = re.findall(r"[\w.-]+", chosen[-1].removeprefix("logger="))
         for name in names:
             _check(name, f"{chosen[-1]} is not allowed: {name}")
         return {name: _of_file(name) for name in names if name != NONE}, others
-    if not isinstance(recorded, dict) or is_trusted:
-        return recorded or {}, others
+    if is_trusted:
+        return recorded, others
     for name in recorded:
         said = one_line(name)
         _check(name, f"The run was tracked by logger={said}. Add another, or logger=none: {said}")
@@ -54,7 +56,7 @@ def changed(logger: Mapping[str, Any]) -> list[str]:
     """The overrides that make these settings of trackers of what the files in config/ say now."""
     return [
         f"{key}={'null' if value is None else value}"
-        for name in logger.keys() & set(_options())
+        for name in filter(logger.__contains__, _options())
         for key, value in _differences(logger[name], name)
     ]
 

@@ -145,10 +145,9 @@ class Link:
                 self.calls(seconds, call, *args)
             except Exception as error:  # whatever a package, a server or a network raises
                 if not self.has_failed:
+                    reason = f"{described(error):.300}"
                     log.warning(
-                        "logger=%s failed, and the run continues without it: %s",
-                        self.name,
-                        described(error),
+                        "logger=%s failed: the run continues without. %s", self.name, reason
                     )
                 self.has_failed = True
 

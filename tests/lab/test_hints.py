@@ -76,8 +76,8 @@ def test_the_hint_names_the_key_that_was_meant_before_the_list_of_keys(chosen, t
 TOLD = [  # the key typed, a part of what it is told
     ("ckpt_path", "python script.py resume=FOLDER"),
     ("trainer.resume_from_checkpoint", "python evaluate.py run=FOLDER"),
-    ("logger", "There is no logger: metrics.csv"),
-    ("logger.wandb.project", "There is no logger: metrics.csv"),
+    ("loggers", "metrics.csv has every figure; logger=tensorboard"),
+    ("logger.wandb.project", "metrics.csv has every figure; logger=tensorboard"),
     ("num_workers", "There are no data loading processes: the images are in memory"),
     ("data.pin_memory", "the images are in memory"),
     ("hparams_search", "python script.py -m sweep=optuna_mlp"),
