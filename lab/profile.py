@@ -1,6 +1,7 @@
 """What the steps of a run spend their time on, by torch's profiler."""
 
 import logging
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,7 @@ def attach(state: State, steps: int, folder: Path) -> None:
     if steps < 1:
         log.warning("nothing is profiled: the run has %d steps, and needs %d", left, SKIPPED + 1)
         return
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it reports that there is no GPU as an error
     profiler = profile(schedule=schedule(wait=1, warmup=SKIPPED - 1, active=steps, repeat=1))
     profiler.start()
 
@@ -42,7 +44,7 @@ def attach(state: State, steps: int, folder: Path) -> None:
 
 def _report(profiler: profile, steps: int, folder: Path) -> None:
     """Print the operations that take most time by themselves, and write the trace."""
-    rows = [row for row in profiler.key_averages() if not row.key.startswith("ProfilerStep")]
+    rows = [row for row in profiler.key_averages() if not row.is_user_annotation]
     on_device = any(row.self_device_time_total for row in rows)
     figure = "self_device_time_total" if on_device else "self_cpu_time_total"
     total = max(sum(getattr(row, figure) for row in rows), 1)

@@ -76,7 +76,7 @@ def test_the_hint_names_the_key_that_was_meant_before_the_list_of_keys(chosen, t
 TOLD = [  # the key typed, a part of what it is told
     ("ckpt_path", "python script.py resume=FOLDER"),
     ("trainer.resume_from_checkpoint", "python evaluate.py run=FOLDER"),
-    ("loggers", "metrics.csv has every figure; logger=tensorboard"),
+    ("tensorboard", "metrics.csv has every figure; logger=tensorboard"),
     ("logger.wandb.project", "metrics.csv has every figure; logger=tensorboard"),
     ("num_workers", "There are no data loading processes: the images are in memory"),
     ("data.pin_memory", "the images are in memory"),

@@ -72,6 +72,7 @@ def test_several_are_told_the_same_by_the_names_that_their_users_expect(script):
     assert end[1]["test/accuracy"] == accuracy and end[2:5] == [3, "finished", None]
 
 
+@pytest.mark.slow
 def test_the_results_do_not_depend_on_trackers(script, tmp_path):
     words = (*TINY, "augmentation=shift", "model=mlp", "model.dropout=0.3")
     words = [word for word in words if word != "model=linear"]
@@ -114,6 +115,7 @@ def test_a_resumed_run_continues_the_same_tracker_run(script):
     assert [call[3] for call in told() if call[0] == "start"] == [0, 3]
 
 
+@pytest.mark.slow
 def test_a_tracker_that_is_chosen_later_gets_all_epochs(script):
     assert script(*TINY) == 0
     assert script("resume=run", "epochs=4", *fake()) == 0
@@ -127,6 +129,7 @@ def test_a_run_that_fails_says_why(script):
     assert (call, epoch, status) == ("end", 0, "failed") and reason == result()["reason"]
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_closes_its_own_run(script, tmp_path):
     words = [word for word in TINY if not word.startswith(("hydra.run", "epochs"))]
     assert script("-m", "name=lr/first", *words, "epochs=1", "seed=0,1", *fake()) == 0
