@@ -3,9 +3,13 @@
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import filelock
 
 from lab.extras import require
-from lab.trackers import Description
+from lab.trackers import START, Description
 
 # In MLflow's own words.
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "interrupted": "KILLED"}
@@ -36,8 +40,9 @@ class MLflow:
             )  # of a server that is gone, there is one warning
         from mlflow import MlflowClient
 
-        self.client = MlflowClient(tracking_uri=self.tracking_uri)
-        experiment = self._experiment()
+        with _one_at_a_time(run):
+            self.client = MlflowClient(tracking_uri=self.tracking_uri)
+            experiment = self._experiment()
         found = self.client.search_runs([experiment], f"tags.{ID} = '{run.id}'", max_results=1)
         if found:
             self.run = found[0].info.run_id
@@ -86,3 +91,14 @@ class MLflow:
         self.client.set_terminated(self.run, STATUSES[status])
         for key in self.added:
             os.environ.pop(key, None)
+
+
+@contextmanager
+def _one_at_a_time(run: Description) -> Iterator[None]:
+    """Jobs of a sweep that start together wait for one another: a client makes the
+    database if there is none, and two processes that make it at once damage it."""
+    if run.group:
+        with filelock.FileLock(run.folder.parent / ".mlflow.lock", timeout=START / 2):
+            yield
+    else:
+        yield
