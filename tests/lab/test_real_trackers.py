@@ -272,6 +272,17 @@ def test_each_job_of_a_sweep_has_a_run_of_its_own(folder, words, mlflow_server, 
         assert [row["step"] for row in trackio_logs(f"{job.name} {id}")] == [1, 1]
 
 
+def test_jobs_that_start_together_share_a_new_database(folder):
+    uri = f"sqlite:///{folder}/new.db"
+    code, output = train(
+        folder, "-m", "name=new", "hydra/launcher=local", *RUN, "epochs=1", "seed=0,1",
+        "logger=mlflow", f"logger.mlflow.tracking_uri={uri}",
+    )  # fmt: skip
+    logs = "".join(path.read_text() for path in (folder / "runs/new").glob("*/script.log"))
+    assert code == 0 and "logger=" not in logs, output + logs
+    assert [run.info.status for run in mlflow_runs(uri, sweep="new")] == ["FINISHED"] * 2
+
+
 def test_how_a_run_ended(folder, words, mlflow_server):
     kill = ("+logger.kill._target_=fake_trackers.Killing", "+logger.kill.epoch=2")
     code, output = train(

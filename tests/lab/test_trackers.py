@@ -11,7 +11,7 @@ import yaml
 from conftest import apart, composed, run_folders
 from fake_trackers import Told
 
-from lab import command_line, extras, schema, trackers
+from lab import command_line, extras, schema, tracker_wandb, trackers
 from lab.errors import Refusal, explain
 
 TINY = ("dataset=digits", "model=linear", "limit=32", "batch_size=32", "epochs=3")
@@ -227,6 +227,16 @@ def test_a_run_folder_does_not_choose_where_figures_are_sent(folder, name, setti
     given = [f"logger.{name}.{key}=mine" for key in settings]
     for words in (["logger=none"], [f"logger={name}"], given):
         command_line.for_script(["script.py", "resume=run", *words])
+
+
+def test_a_run_folder_has_no_settings_for_wandb(folder, monkeypatch):
+    """W&B reads wandb/settings in the current folder, which hydra.job.chdir=true moves there."""
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda module: True)
+    (folder / "wandb").mkdir()
+    (folder / "wandb/settings").write_text("[default]\nbase_url = http://evil\n")
+    described = trackers.Description("ab" * 6, "run", None, folder, {}, 0)
+    with pytest.raises(ValueError, match=r"wandb/settings would choose a server: remove it"):
+        tracker_wandb.WandB("practical").start(described)
 
 
 @pytest.mark.parametrize("logger", ["evil", ["evil"], {"mlflow": None}, {"../x": {}}, {1: {}}, 5])
