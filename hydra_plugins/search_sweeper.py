@@ -148,22 +148,26 @@ class SearchSweeper(Sweeper):
         answers: dict[int, JobReturn] = {}
         jobs.wait_for(list(folders.values()))
         due = [t for t in batch if record.status(folders[t.number]) not in ENDED]
-        number_of = ["trial"] if "trial" in self.config else []
-        commands = [
-            [
-                *self.fixed,
-                *space.overrides(trial.params),
-                *(f"{key}={trial.number}" for key in number_of),
-                f"hydra.sweep.subdir='{folders[trial.number].name}'",
-            ]
-            for trial in due
-        ]
-        if commands:
-            returns = self.launcher.launch(commands, initial_job_idx=due[0].number)
-            answers = {trial.number: answer for trial, answer in zip(due, returns, strict=True)}
+        for together in [[t] for t in due] if self._is_sequential() else [due]:
+            for trial in together:
+                params = ", ".join(f"{key}={formatted(v)}" for key, v in trial.params.items())
+                print(f"trial {trial.number} of {self.settings.n_trials}: {params}", flush=True)
+            if commands := [self._command(trial, folders[trial.number]) for trial in together]:
+                found = self.launcher.launch(commands, initial_job_idx=together[0].number)
+                answers |= {t.number: answer for t, answer in zip(together, found, strict=True)}
         for trial in batch:
             if record.status(folders[trial.number]) != "running":
                 self._tell(trial, folders[trial.number], answers.get(trial.number))
+
+    def _is_sequential(self) -> bool:
+        """Whether the launcher runs one job after another."""
+        return isinstance(self.launcher, basic_launcher.BasicLauncher)
+
+    def _command(self, trial: Trial, folder: Path) -> list[str]:
+        """The overrides of a trial."""
+        number = [f"trial={trial.number}"] if "trial" in self.config else []
+        own = space.overrides(trial.params)
+        return [*self.fixed, *own, *number, f"hydra.sweep.subdir='{folder.name}'"]
 
     def _tell(self, trial: Trial, folder: Path, answer: JobReturn | None) -> None:
         """Tell the backend, and the terminal, what a trial reached."""

@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, newest, provenance, record, resume, schema
+from lab import files, newest, provenance, record, resume, schema, tracker_settings
 from lab.errors import ConfigError
 from lab.overrides import key_of, literal, quoted
 
@@ -165,7 +165,7 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     if len(folders) > 1 or not folders[0]:
         raise ConfigError("resume=FOLDER resumes one run: give one folder.")
     for word in others:
-        if key_of(word) in _groups():
+        if key_of(word) in _groups() and not word.startswith("logger="):
             raise ConfigError(
                 f"{word} would make it another run: a resumed one keeps its {key_of(word)}. Only "
                 "single values can be changed, like epochs=20 or optimizer.lr=0.001."
@@ -182,6 +182,7 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
     is_trusted = "trust=true" in words
     config, _ = record.read_run(folder, is_trusted)
     record.check_writable(folder)
+    config["logger"], others = tracker_settings.resumed(folder, others, is_trusted)
     if all(key_of(word) != "data_dir" for word in others) and not is_trusted:
         config["data_dir"] = resume.data_dir(config["data_dir"])
     ConfigStore.instance().store(name=RESUMED, node=schema.typed(config))

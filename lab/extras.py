@@ -1,5 +1,6 @@
 """Optional packages: which file in env/ lists what a missing one needs."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -14,3 +15,12 @@ def how_to_install(module: str | None) -> str | None:
             if top and re.split(r"[^\w-]", line)[0].replace("-", "_") == top:
                 return f"pip install -r env/{path.name}"
     return None
+
+
+def require(module: str, choice: str) -> None:
+    """Raises ValueError, with a sentence, if the package that a `choice` needs is missing. It
+    is looked for and not imported, since some packages take seconds."""
+    if not importlib.util.find_spec(module):
+        raise ValueError(
+            f"{choice} needs the package {module}, which is not installed: {how_to_install(module)}"
+        )

@@ -72,9 +72,9 @@ SENTENCES = {
     "load_from load_checkpoint pretrained weights weights_path restore run test evaluate train",
     "Your own pictures are classified by python evaluate.py run=FOLDER images=[a.png,b.png].":
     "images predict predictions inference",
-    "There is no logger: metrics.csv and result.json in the run folder hold every figure.":
-    "logger loggers wandb tensorboard mlflow comet neptune aim csv log_every_n_steps project "
-    "entity tags report_to log_interval log_freq logging use_wandb",
+    "metrics.csv has every figure; logger=tensorboard, mlflow, wandb or trackio shows them.":
+    "logger loggers wandb tensorboard mlflow trackio comet neptune aim csv log_every_n_steps "
+    "tags report_to log_interval log_freq logging use_wandb tracker trackers",
     "There are no data loading processes: the images are in memory, or read ahead of each step.":
     "num_workers n_workers workers dataloader_num_workers pin_memory persistent_workers "
     "prefetch_factor dataloader loader",
@@ -227,22 +227,24 @@ def _options_with(name: str, key: str, content: dict[Any, Any]) -> str:
         group = path.parent.relative_to(CONFIG).as_posix()
         if group.partition("/")[0] not in content or group in ("experiment", "debug", "sweep"):
             continue
-        for full, _ in _flat(_own(path, group), group.replace("/", ".") + "."):
+        for full, _ in _own(path, group):
             if name in (full, _normal(_leaf(full))):
                 found.setdefault(full, []).append(f"{group}={path.stem}")
     if not found:
         return ""
-    full, options = next(iter(found.items()))
-    *others, last = options
+    full = key if key in found else next(iter(found))
+    *others, last = found[full]
     has = f"{', '.join(others)} and {last} have" if others else f"{last} has"
     return f" Only {has} it." if full == key else f" Did you mean {full}, which {has}?"
 
 
 @functools.cache
-def _own(path: Path, group: str) -> dict[Any, Any]:
-    """What the YAML file of an option sets in its group."""
+def _own(path: Path, group: str) -> list[tuple[str, Any]]:
+    """The full keys that the YAML file of an option sets in its group, with their values."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        content = yaml.load(text := path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (ValueError, yaml.YAMLError):
-        return {}
-    return content.get(group, content) if isinstance(content, dict) else {}
+        return []
+    header = re.match(rf"# @package ({group}\.\S+)", text)
+    own = content.get(group, content) if isinstance(content, dict) else {}
+    return list(_flat(own, (header[1] if header else group.replace("/", ".")) + "."))

@@ -27,7 +27,8 @@ class InUse(RunFolderError):
 
 
 def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config and the result of a run folder, which may come from a stranger.
+    """The config and the result of a run folder, which may come from a stranger. Its trackers are
+    left out: `lab.tracker_settings`.
 
     Raises RunFolderError for a folder that is not a run folder or holds links, ConfigError for a
     config with anything but this project's keys and what a run folder may say (`lab.trust`).
@@ -42,6 +43,7 @@ def read_run(folder: Path, trusted: bool = False) -> tuple[dict[str, Any], dict[
         if not (folder / name).exists():
             raise RunFolderError(f"{folder} is not a run folder: it has no {name}.")
     config = read_config(folder)
+    config.pop("logger", None)
     trust.check_foreign(config, folder / "config.yaml", trusted)
     return config, read_result(folder)
 

@@ -42,6 +42,10 @@ def _is_name_of_changes(value: object) -> bool:
     return isinstance(value, str) and bool(re.fullmatch(r"changes(-\d+)?\.diff", value))
 
 
+def _is_tracker_id(value: object) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"[0-9a-f]{8,32}", value))
+
+
 def _is_list_of(kind: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(isinstance(item, kind) for item in value)
 
@@ -69,6 +73,7 @@ OPTIONAL = (
     | dict.fromkeys(("val_loss", "test_loss"), _is_number)
     | dict.fromkeys(("images_per_second", "startup_seconds"), _is_amount)
     | {"earlier": _is_list_of(dict), "changes": _is_name_of_changes, "git_error": _is_text}
+    | {"tracker_id": _is_tracker_id}
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, reading, record, schema
+from lab import files, provenance, reading, record, schema, tracker_settings
 from lab.escape import one_line
 
 # With other values of these, images of one part of the split would move to another.
@@ -51,6 +51,7 @@ def command(folder: Path, cfg: DictConfig) -> str:
     read, found = (name or default for name in (cfg.data_dir, os.environ.get("DATA_DIR")))
     if files.located(read) != files.located(found):
         words.append(f"data_dir={files.located(read)}")
+    words += tracker_settings.changed(OmegaConf.to_container(cfg.logger, resolve=True))
     return shlex.join(words)
 
 

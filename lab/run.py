@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
@@ -14,11 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from lab import changes, command_line, files, provenance, record, resume, schema
+from lab import changes, command_line, files, origin, record, resume, schema, verdict
 from lab.build import KINDS, blame
 from lab.cause import part_of, place, root
 from lab.errors import HINT, Refusal, RunFailed, explain
+from lab.origin import GROUPS
 from lab.signals import exit_on_signals
+from lab.trackers import Trackers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
     from lab.state import State
 
 log = logging.getLogger(__name__)
-
-# Where the figures come from: recorded separately for each part of a run that was resumed.
-PART = (
-    *("started", "command", "versions", "commit", "dirty", "git_error", "changes"),
-    *("device", "device_name", "threads", "precision", "data_sha256"),
-)
-GROUPS = ("model", "dataset", "optimizer")
 
 
 class Pruned(Exception):
@@ -93,9 +87,10 @@ class Run:
         self.is_resumed = bool(self.before)
         self.is_recording = not self.is_resumed
         self.state: State | None = None  # from `begin` on
+        self.trackers = Trackers(cfg, folder)
         self.is_over = self._is_over()
         if not self.is_over:
-            self.result = self._described()
+            self.result = origin.described(cfg, self.before)
 
     def _earlier_part(self) -> dict[str, Any]:
         """The result of the run in the folder; empty for a new run. Its config is only compared."""
@@ -116,30 +111,10 @@ class Run:
             return f"{self.folder} was pruned after {epochs} epochs: trial=null continues it."
         return None
 
-    def _described(self) -> dict[str, Any]:
-        """What is known before the run: what was asked for, and of which code.
-
-        The origin of earlier parts of the run is kept in a list of its own.
-        """
-        before, job = self.before, HydraConfig.get()
-        choices = {name: job.runtime.choices.get(name) for name in GROUPS}
-        overrides = [*before.get("overrides", []), *job.overrides.task]
-        asked = {
-            "seed": self.cfg.seed,
-            "overrides": list(dict.fromkeys(overrides)),
-            "started": datetime.now().astimezone().isoformat(timespec="milliseconds"),
-        }
-        if before:
-            part = {"changes": changes.file_of(before)}
-            part |= {key: before[key] for key in PART if key in before}
-            asked["earlier"] = [*before.get("earlier", []), part]
-        kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
-        chosen = {name: option for name, option in choices.items() if option is not None}
-        command = {"command": provenance.command()}  # collected anew: a notebook may train twice
-        return kept | chosen | asked | provenance.collect() | command
-
     def start(self) -> None:
-        """Record that a new run has started, and say so."""
+        """Record that a new run has started, and say so. Raises ConfigError for a tracker that is
+        not there."""
+        self.trackers.build()
         if self.is_recording:
             self._write("running")
             self._say_what_and_where()
@@ -163,6 +138,7 @@ class Run:
         changed = self.is_resumed and changes.are_other(self.folder, self.before)
         self.note(startup_seconds=round(time.perf_counter() - self.opened, 3))
         self.is_recording = True
+        self.note(**self.trackers.identified(self.result))
         self._write("running")
         if self.is_resumed:
             self._say_what_and_where()
@@ -176,6 +152,11 @@ class Run:
                 "the results will not be equal to the last bit, since the earlier part differs: %s",
                 different,
             )
+        self.trackers.start(self.result, state.history)
+        if self.cfg.profile:
+            from lab import profile  # not at the top: it imports torch
+
+            profile.attach(state, self.cfg.profile, self.folder)
 
     def note(self, **figures: Any) -> None:
         """Add figures to the result; they are written when the run ends."""
@@ -193,6 +174,7 @@ class Run:
             f"val loss {row['val_loss']:.3f}  val accuracy {row['val_accuracy']:.2%}  "
             f"{row['seconds']:.1f} s"
         )
+        self.trackers.log(state.history)
 
     def fail(self, error: Exception) -> Never:
         """Report and record why the run failed. Raises RunFailed."""
@@ -224,9 +206,10 @@ class Run:
         if not self.is_recording:
             return
         self._write(status)
+        if self.state:
+            self.trackers.end(self.result, self.state.history)
         if "test_accuracy" in self.result and status == "finished":
-            figures = 100 * self.result["test_accuracy"], self.result["best_epoch"]
-            log.info("test accuracy %.2f %% (weights of epoch %d)", *figures)
+            log.info(verdict.sentence(self.result, self.cfg, self.state))
         if status != "failed":
             log.info("%s: %s", status, record.shown(self.folder))
 

@@ -14,12 +14,13 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from lab.errors import ConfigError
 from lab.facts import COUNT, MAX_COUNT, check_facts, check_use
-from lab.options import check_options
+from lab.options import check_how, check_options
 from lab.require import require as _require
 from lab.require import require_one_of as _require_one_of
 
 # Where and how a job runs, not what it computes: a sweep that is resumed may change these.
 NOT_THE_EXPERIMENT = ("name", "fail_fast", "data_dir", "checkpoint", "trial")
+NOT_THE_EXPERIMENT += ("logger", "profile", "memorise")
 # Keys that configs did not have at first, and what a config without them means.
 ADDED = {"dataset.repeats": 1, "augmentation.randaugment": 0, "augmentation.magnitude": 9}
 ADDED |= {
@@ -125,6 +126,9 @@ class Config:
     class_weights: str | None = None
     fold: int | None = None
     folds: int | None = None
+    logger: dict[str, Any] = field(default_factory=dict)  # trackers by their names
+    profile: int | None = None
+    memorise: bool = False
 
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -154,14 +158,7 @@ def check(cfg: DictConfig) -> None:
     valid = type(learning_rate) in (int, float) and 0 < learning_rate < math.inf
     valid = valid or learning_rate is None
     _require(cfg, "optimizer.lr", valid, "a number above 0, or null, which is the class's own")
-    _require_one_of(cfg, "checkpoint.unit", ("epochs", "seconds"))
-    whole = cfg.checkpoint.unit == "seconds" or cfg.checkpoint.every % 1 == 0
-    _require(
-        cfg,
-        "checkpoint.every",
-        cfg.checkpoint.every > 0 and whole,
-        "above 0, and a whole number of epochs",
-    )
+    check_how(cfg)
 
 
 def _require_numbers(cfg: DictConfig) -> None:

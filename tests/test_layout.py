@@ -87,7 +87,7 @@ def test_files_stay_short(name, path):
 def test_test_files_are_named_after_modules():
     folders = {"": ".", "lab": "lab", "sweeps": "sweeps", "plugins": "hydra_plugins"}
     exceptions = {"test_real", "test_layout", "test_docs", "test_config", "test_resume"}
-    exceptions |= {"test_environment", "test_kills", "test_fuzz"}
+    exceptions |= {"test_environment", "test_kills", "test_fuzz", "test_real_trackers"}
     for folder, package in folders.items():
         for path in (PROJECT / "tests" / folder).glob("test_*.py"):
             module = PROJECT / package / f"{path.stem.removeprefix('test_')}.py"

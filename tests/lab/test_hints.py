@@ -43,6 +43,7 @@ MEANT = [  # the options chosen, the key typed, the key meant
     # in another option of a group
     ("", "depth", "model.depth, which model=vit has"),
     ("model=vit", "depth", "model.depth"),
+    ("", "tracking_uri", "logger.mlflow.tracking_uri, which logger=mlflow has"),
     ("", "momentum", "optimizer.momentum, which optimizer=sgd has"),
     ("", "n_trials", "hydra.sweeper.n_trials, which hydra/sweeper=ax and hydra/sweeper=optuna h"),
     ("", "partition", "hydra.launcher.partition, which hydra/launcher=slurm has"),
@@ -76,8 +77,8 @@ def test_the_hint_names_the_key_that_was_meant_before_the_list_of_keys(chosen, t
 TOLD = [  # the key typed, a part of what it is told
     ("ckpt_path", "python script.py resume=FOLDER"),
     ("trainer.resume_from_checkpoint", "python evaluate.py run=FOLDER"),
-    ("logger", "There is no logger: metrics.csv"),
-    ("logger.wandb.project", "There is no logger: metrics.csv"),
+    ("tensorboard", "metrics.csv has every figure; logger=tensorboard"),
+    ("logger.wandb.project", "Only logger=wandb has it."),
     ("num_workers", "There are no data loading processes: the images are in memory"),
     ("data.pin_memory", "the images are in memory"),
     ("hparams_search", "python script.py -m sweep=optuna_mlp"),

@@ -63,6 +63,13 @@ def test_repeating_the_command_adds_trials_up_to_the_total(search, tmp_path, cap
     kinds = (*numbers, "step=range(0,1,0.25)", "sizes=choice([8],[8,8])", "+new=int(interval(1,3))")
     assert search(*command, *kinds, trials(3)) == 0, capfd.readouterr()
     first = table(tmp_path / "found")
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("trial ")]
+    for row, begins, ends in zip(first, lines[::2], lines[1::2], strict=True):
+        assert (
+            begins.startswith(f"trial {row['trial']} of 3: x=") and f"word={row['word']}" in begins
+        )
+        assert ends.startswith(f"trial {row['trial']}: ")
+        assert begins.partition(": ")[2] in ends
     assert search(*command, *kinds, trials(5)) == 0
     repeated = table(tmp_path / "found")
     same = [{**row, "status": ""} for row in repeated[:3]]
@@ -378,7 +385,12 @@ def test_a_parallel_search_waits_for_trials_of_a_killed_command(
         time.sleep(0.01)
     process.kill()  # its two jobs keep running, and the next command waits for them
     process.wait()
-    assert start(tmp_path, *command).wait() == 0
+    process = start(tmp_path, *command)
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    for number in (2, 3):  # two at a time: both are announced before the first of them ends
+        assert output.count(f"trial {number} of 4: optimizer.lr=") == 1
+    assert output.index("trial 3 of 4") < output.index("trial 2: ")
     rows = table(tmp_path / "runs/mine")
     assert len(rows) == 4 and not any(row["status"] in ("failed", "running") for row in rows)
 

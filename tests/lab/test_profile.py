@@ -1,0 +1,31 @@
+import json
+from pathlib import Path
+
+TINY = ("dataset=digits", "debug=profile", "model=linear", "hydra.run.dir=run")
+
+
+def test_the_costliest_operations_and_a_trace(script, capfd):
+    assert script(*TINY, "limit=600") == 0
+    lines = capfd.readouterr().out.splitlines()
+    (start,) = (n for n, line in enumerate(lines) if "costliest operations of 10 steps" in line)
+    rows = [line.split() for line in lines[start + 1 :] if "×" in line]
+    assert len(rows) == 10 and all(row[-1].startswith("aten::") for row in rows)
+    shares = [float(row[0].rstrip("%")) for row in rows]
+    assert shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.5
+    assert max(map(len, lines[start:])) <= 90
+    # What ui.perfetto.dev and chrome://tracing read:
+    events = json.loads(Path("run/trace.json").read_text())["traceEvents"]
+    steps = {event["name"] for event in events if event["name"].startswith("ProfilerStep#")}
+    assert len(steps) == 10
+    assert any(event["name"] == "aten::addmm" and event["ph"] == "X" for event in events)
+
+
+def test_a_run_that_is_too_short_says_so(script, capfd):
+    assert script(*TINY, "limit=64", "batch_size=64") == 0
+    assert "nothing is profiled: the run has 3 steps, and needs 4" in capfd.readouterr().out
+    assert not Path("run/trace.json").exists()
+
+
+def test_values_that_are_refused(script, capfd):
+    assert script(*TINY, "profile=0") == 1
+    assert "profile=0 is not allowed" in "".join(capfd.readouterr())
