@@ -15,7 +15,7 @@ from lab.escape import one_line
 # With other values of these, images of one part of the split would move to another.
 FIXED = ("seed", "val_size", "fold", "folds", "limit", "dataset", "on_bad_image")
 # What makes a resumed run differ in its last bits from one that was never interrupted.
-COMPARED = ("commit", "device_name", "precision", "threads")
+COMPARED = ("commit", "device_name", "processes", "precision", "threads")
 MOST_METRICS = 64 * reading.MOST  # bytes of metrics.csv, enough for half a million epochs
 
 

@@ -1,0 +1,188 @@
+"""The processes of one run: torchrun or Slurm starts several, which train a model together.
+
+The first one, of rank 0, composes the config, prints, and writes the run folder. The others wait
+until it has opened its run, get the config from it, and print nothing. They talk through a store of
+torch, so torch is imported before anything is refused, but only where there are several.
+"""
+
+import json
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any, Never
+
+VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets all of them
+POLL = 0.05  # seconds
+PATIENCE = 20.0  # seconds; torchrun kills a process 30 s after another one has failed
+ARRIVAL = timedelta(minutes=10)  # of the last process, after the first
+# What torch says in one process when another one has ended.
+WORDS = "gloo|NCCL|[Cc]onnection|[Ss]ocket|[Bb]roken pipe|c10d|TCPStore|[Tt]imed out"
+CONNECTION = re.compile(WORDS)
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of `count` processes this is: `rank` among all, `local` among those of this machine."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def are_several(self) -> bool:
+        return self.count > 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+
+def current() -> Ranks:
+    if not all(map(os.environ.get, VARIABLES)):
+        return Ranks()
+    rank, count = (int(os.environ[name]) for name in VARIABLES[:2])
+    return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", rank))) if count > 1 else Ranks()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Within the context, only the first process prints. What C++ prints when it crashes remains:
+    it writes to the descriptor itself."""
+    if current().is_first:
+        yield
+        return
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        sys.stdout = sys.stderr = null
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def ending_together() -> Iterator[None]:
+    """What a process does from its start to its end: the first tells the others that it has ended,
+    and with which exit code, after it has printed and recorded everything; they end after it.
+
+    An earlier end of any of them would make torchrun stop the first one in the middle of that.
+    """
+    if not current().are_several:
+        yield
+        return
+    # torch's warnings in C++: that a search for unused parameters, which is wanted, found none.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    code = 1
+    try:
+        yield
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    finally:
+        _leave(code)
+
+
+def _leave(code: int) -> None:
+    from lab import group
+
+    me = current()
+    with suppress(RuntimeError):  # the store may have ended with the process that holds it
+        group.end()  # whoever waits for this process notices
+        if me.is_first:
+            store().set("over", str(code))
+            others = [f"left/{rank}" for rank in range(1, me.count)]
+            wait_for(lambda: store().check(others), PATIENCE / 4)
+        else:
+            wait_for(lambda: store().check(["over"]), PATIENCE)
+            store().set(f"left/{me.rank}", "")
+
+
+@cache
+def store() -> Any:
+    """What all processes read and write. Raises RuntimeError if the others do not arrive."""
+    from torch.distributed import rendezvous
+
+    return next(rendezvous("env://", timeout=ARRIVAL))[0]
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float) -> bool:
+    """Whether `is_so` came true in time. Signals are handled while it waits, as they are not while
+    torch does."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def announce(**facts: Any) -> None:
+    """Tell the other processes, which wait for it, that the run is open."""
+    if current().are_several:
+        store().set("opened", json.dumps(facts))
+
+
+def announced() -> dict[str, Any]:
+    """What the first process has announced; with it, the process ends if there will be no run."""
+    shared = store()
+    while not shared.check(["opened"]):
+        if shared.check(["over"]):
+            sys.exit(int(shared.get("over")))
+        time.sleep(POLL)
+    return json.loads(shared.get("opened"))
+
+
+def report(error: Exception, sentence: str | None) -> Never:
+    """In another process than the first: tell it why this one fails, and raise SystemExit.
+
+    Where the first has failed, too, its own reason is the one to print. If it does not listen, this
+    process prints.
+    """
+    from lab import group
+
+    reason = sentence or "".join(traceback.format_exception(error)).strip()
+    me = current()
+    is_echo = is_of_connection(error)
+    with suppress(RuntimeError):
+        if not is_echo:
+            store().set(f"failed/{me.rank}", reason)
+        group.end()
+        if wait_for(lambda: store().check(["over"]), PATIENCE):
+            is_echo = True
+    if not is_echo:
+        print(f"{_name(me.rank)} failed: {reason}", file=sys.__stderr__, flush=True)
+    sys.exit(1)
+
+
+def is_of_connection(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and bool(CONNECTION.search(str(error)))
+
+
+def culprit() -> str:
+    """Which other process has failed, and why, as far as it has told."""
+    me, found = current(), []
+    others = [rank for rank in range(me.count) if rank != me.rank]
+
+    def is_told() -> bool:
+        found[:] = [rank for rank in others if store().check([f"failed/{rank}"])]
+        return bool(found)
+
+    with suppress(RuntimeError):
+        if wait_for(is_told, PATIENCE / 10):
+            return f"{_name(found[0])} failed: {store().get(f'failed/{found[0]}').decode()}"
+    return (
+        "another process of the run has ended without a word: it was killed, perhaps for want of "
+        "memory, or its machine is gone. Resume the run from its last checkpoint."
+    )
+
+
+def _name(rank: int) -> str:
+    return f"process {rank} of 0 to {current().count - 1}"
