@@ -22,7 +22,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lab import command_line, files, record, resume, schema
+from lab import command_line, files, launch, record, resume, schema
 from lab.build import build, locate
 from lab.errors import ConfigError, errors_as_sentences
 from lab.options import check_export
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 @hydra.main(version_base="1.3", config_path="config", config_name="evaluate")
 def main(asked: DictConfig) -> None:
+    launch.refuse_several("evaluate.py")
     if OmegaConf.is_missing(asked, "run"):
         raise ConfigError("run=FOLDER is missing: name the run folder to evaluate.")
     if not isinstance(asked.trust, bool):

@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
-from lab import files, provenance, reading
+from lab import files, launch, provenance, ranks, reading
 from lab.errors import Refusal
 from lab.terminal import unbreakable_output
 from sweeps import jobs
@@ -50,11 +50,17 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """A job, in its process on the cluster."""
         import submitit
 
+        job = submitit.JobEnvironment()
+        if job.num_tasks > 1:  # one run in several processes, as torchrun starts them
+            tasks = submitit.helpers.TorchDistributedEnvironment()
+            tasks.export(set_cuda_visible_devices=False, overwrite=True)
         provenance.remember_command(self.command)
-        with unbreakable_output():
+        with ranks.ending_together(), unbreakable_output(), ranks.silence():
+            if not ranks.current().is_first:
+                launch.follow(self.task_function)
+                return
             answer = super().__call__(*call)
-        path = _answer(self.folder, submitit.JobEnvironment().job_id)
-        files.write_json(path, jobs.packed(answer))
+            files.write_json(_answer(self.folder, job.job_id), jobs.packed(answer))
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int

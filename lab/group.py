@@ -32,16 +32,15 @@ def start(device: str) -> None:
             backend, store=store, rank=me.rank, world_size=me.count, timeout=LONGEST
         )
         _control = dist.new_group(backend="gloo", timeout=LONGEST)
+        ranks.closing.append(_end)
 
 
-def end() -> None:
-    """Close the connections. A process that waits for this one gets a RuntimeError."""
+def _end() -> None:
     global _control
-    if _control is not None:
-        control, _control = _control, None
-        dist.destroy_process_group(control)
-        if dist.get_backend() == "gloo":  # NCCL might wait for a process that has failed
-            dist.destroy_process_group()
+    control, _control = _control, None
+    dist.destroy_process_group(control)
+    if dist.get_backend() == "gloo":  # NCCL might wait for a process that has failed
+        dist.destroy_process_group()
 
 
 def from_first(value: T) -> T:

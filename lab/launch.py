@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from lab import command_line, ranks, record, run, schema
-from lab.errors import PeerFailed, explain
-from lab.signals import exit_on_signals
+from lab.errors import ConfigError, PeerFailed, explain
+from lab.signals import exit_on_signals, ignore
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +32,12 @@ def follow(main: Callable[[DictConfig], Any]) -> Any:
     return main(schema.typed(OmegaConf.create(ranks.announced()["config"])))
 
 
+def refuse_several(what: str) -> None:
+    """Raises ConfigError where torchrun has started several processes of what needs one."""
+    if ranks.current().are_several:
+        raise ConfigError(f"{what} works in one process: start it without torchrun.")
+
+
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator["run.Run | Follower"]:
     """`lab.run.open_run`, in a process that may be one of several: the first one opens the run."""
@@ -47,6 +53,7 @@ def open_run(cfg: DictConfig) -> Iterator["run.Run | Follower"]:
             yield opened
         except Exception as error:
             if ranks.current().are_several and ranks.is_of_connection(error):
+                ignore()  # torchrun stops this process, too, which first records why
                 raise PeerFailed(ranks.culprit()) from error
             raise
 

@@ -20,11 +20,13 @@ from typing import Any, Never
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets all of them
 POLL = 0.05  # seconds
-PATIENCE = 20.0  # seconds; torchrun kills a process 30 s after another one has failed
+PATIENCE = 10.0  # seconds; torchrun kills a process 30 s after another one has failed
 ARRIVAL = timedelta(minutes=10)  # of the last process, after the first
 # What torch says in one process when another one has ended.
 WORDS = "gloo|NCCL|[Cc]onnection|[Ss]ocket|[Bb]roken pipe|c10d|TCPStore|[Tt]imed out"
 CONNECTION = re.compile(WORDS)
+closing: list[Callable[[], None]] = []  # what closes connections of this process to the others
+_unsaid: list[str] = []  # why this process has failed
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ def current() -> Ranks:
         return Ranks()
     rank, count = (int(os.environ[name]) for name in VARIABLES[:2])
     return Ranks(rank, count, int(os.environ.get("LOCAL_RANK", rank))) if count > 1 else Ranks()
+
+
+def interpreter() -> list[str]:
+    """The words of a command that start a script in as many processes of one machine as now."""
+    count = current().count
+    return ["torchrun", f"--nproc-per-node={count}"] if count > 1 else ["python"]
 
 
 @contextmanager
@@ -91,18 +99,18 @@ def ending_together() -> Iterator[None]:
 
 
 def _leave(code: int) -> None:
-    from lab import group
-
     me = current()
     with suppress(RuntimeError):  # the store may have ended with the process that holds it
-        group.end()  # whoever waits for this process notices
+        hang_up()
         if me.is_first:
             store().set("over", str(code))
             others = [f"left/{rank}" for rank in range(1, me.count)]
             wait_for(lambda: store().check(others), PATIENCE / 4)
-        else:
-            wait_for(lambda: store().check(["over"]), PATIENCE)
+        elif wait_for(lambda: store().check(["over"]), PATIENCE):
             store().set(f"left/{me.rank}", "")
+            return
+    if _unsaid:
+        print(f"{_name(me.rank)} failed: {_unsaid[0]}", file=sys.__stderr__, flush=True)
 
 
 @cache
@@ -124,6 +132,12 @@ def wait_for(is_so: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+def hang_up() -> None:
+    """Close the connections, once: the others, where they wait for this process, get an error."""
+    while closing:
+        closing.pop()()
+
+
 def announce(**facts: Any) -> None:
     """Tell the other processes, which wait for it, that the run is open."""
     if current().are_several:
@@ -143,22 +157,14 @@ def announced() -> dict[str, Any]:
 def report(error: Exception, sentence: str | None) -> Never:
     """In another process than the first: tell it why this one fails, and raise SystemExit.
 
-    Where the first has failed, too, its own reason is the one to print. If it does not listen, this
-    process prints.
+    Where the first has failed, too, its own reason is the one to print. If it does not listen any
+    more, this process prints.
     """
-    from lab import group
-
-    reason = sentence or "".join(traceback.format_exception(error)).strip()
-    me = current()
-    is_echo = is_of_connection(error)
-    with suppress(RuntimeError):
-        if not is_echo:
-            store().set(f"failed/{me.rank}", reason)
-        group.end()
-        if wait_for(lambda: store().check(["over"]), PATIENCE):
-            is_echo = True
-    if not is_echo:
-        print(f"{_name(me.rank)} failed: {reason}", file=sys.__stderr__, flush=True)
+    if not is_of_connection(error):
+        reason = sentence or "".join(traceback.format_exception(error)).strip()
+        _unsaid.append(reason)
+        with suppress(RuntimeError):
+            store().set(f"failed/{current().rank}", reason)
     sys.exit(1)
 
 
@@ -176,7 +182,7 @@ def culprit() -> str:
         return bool(found)
 
     with suppress(RuntimeError):
-        if wait_for(is_told, PATIENCE / 10):
+        if wait_for(is_told, PATIENCE / 5):
             return f"{_name(found[0])} failed: {store().get(f'failed/{found[0]}').decode()}"
     return (
         "another process of the run has ended without a word: it was killed, perhaps for want of "
