@@ -11,11 +11,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
@@ -30,6 +32,16 @@ JOBS = "jobs.json"  # the folder names of the jobs of a submission by their ids
 MOST_JOBS = 64 * reading.MOST
 
 
+@dataclass
+class Queue(config.SlurmQueueConf):
+    """What config/hydra/launcher/slurm.yaml may set."""
+
+    wait: bool = True
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="slurm_keys", node=Queue)
+
+
 class SlurmLauncher(submitit_launcher.SlurmLauncher):
     """Submits an array of jobs, which run the code and the configs as they are at submission.
 
@@ -42,8 +54,9 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     answer in JSON: nothing in the folder of a sweep, which may come from a stranger, is unpickled.
     """
 
-    def __init__(self, **params: Any):
+    def __init__(self, wait: bool = True, **params: Any):
         super().__init__(**params)
+        self.waits = wait
         self.folders: dict[str, Path] = {}  # of the submission of each job
 
     def __call__(self, *call: Any) -> None:
@@ -87,10 +100,10 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         array = submitted[0].job_id.partition("_")[0]
         files.write_json(self.folder / JOBS, ids)
         self.folders |= dict.fromkeys(ids, self.folder)
-        print(
-            f"Slurm has queued {len(submitted)} jobs as {array}. This command waits for them; it "
-            f"may be ended and repeated. To cancel the jobs: scancel {array}"
-        )
+        print(f"Slurm has queued {len(submitted)} jobs as {array}. To cancel them: scancel {array}")
+        if not self.waits:
+            return []
+        print("This command waits for them; it may be ended and repeated.")
         return self.wait(ids)
 
     def wait(self, ids: dict[str, str]) -> list[JobReturn]:

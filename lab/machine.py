@@ -139,7 +139,9 @@ def choose_precision(wanted: str, device: str) -> str:
 
 
 def choose_kernels(device: str, precision: str) -> None:
-    """Settings that make a step faster on a CPU; `benchmarks/README.md` says why."""
+    """Settings that make a step faster; `benchmarks/README.md` says why."""
+    if device.startswith("cuda"):  # TF32: products of fp32 numbers with 10 bits of their fractions
+        torch.set_float32_matmul_precision("high")
     # The flash kernel is made for long sequences: for a few tokens in bf16, plain matrix products
     # are faster. The switch is named after CUDA but applies to CPUs, too.
     torch.backends.cuda.enable_flash_sdp(device != "cpu" or precision != "bf16")
@@ -198,7 +200,9 @@ def first_line(error: Exception) -> str:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Bit-equal results on one device. An operation that has none then raises RuntimeError."""
+    """Bit-equal results on one device. An operation that has none then raises RuntimeError. Else,
+    the fastest of cuDNN's kernels is found by trial, which differs from run to run."""
+    torch.backends.cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(wanted)
