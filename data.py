@@ -149,19 +149,19 @@ class Epoch:
         return num_batches(len(self.order), self.curriculum.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        classes, steps = self.train_set.num_classes, range(self.start, len(self))
-        size = min(self.curriculum.batch_size, len(self.order))
-        share = Share(size, partners=int(self.changes.augmentation.mixes))
-        order, all_changes = (share.of(v, len(self)) for v in (self.order, self.changes))
-        batches = self.train_set.batches([order[share.part(step)] for step in steps])
-        for step, (images, labels) in zip(steps, batches, strict=True):
-            changes = all_changes[share.part(step)]
+        size, classes = self.curriculum.batch_size, self.train_set.num_classes
+        share = Share(len(self), min(size, len(self.order)), self.changes.augmentation.mixes)
+        parts, weights = share.parts()[self.start :], share.weights(self.weights)[self.start :]
+        order, all_changes = share.of(self.order), share.of(self.changes)
+        batches = self.train_set.batches([order[part] for part in parts])
+        for part, own_weights, (images, labels) in zip(parts, weights, batches, strict=True):
+            changes = all_changes[part]
             images = changes.of_pixels(images)
             images = normalised(images, self.train_set.mean, self.train_set.std)
             if self.number < self.curriculum.small_epochs:
                 images = resized(images, self.curriculum.shrink.factor)
             images, targets = changes.of_batch(images, labels, classes)
-            yield share.own(images), share.own(targets), share.weights(self.weights, step)
+            yield share.own(images), share.own(targets), own_weights
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -1,6 +1,6 @@
-"""Images per second of training in several processes, beside one process with as many threads each.
+"""Images per second of training in several processes, beside a single one with as many threads.
 
-    python benchmarks/distributed.py                          vit and cnn, two processes of one thread
+    python benchmarks/distributed.py                    vit and cnn, two processes of one thread
     python benchmarks/distributed.py precision=fp32 --models vit --processes 4 --threads 2
     python benchmarks/distributed.py --models vit --processes 8   # on eight GPUs
 

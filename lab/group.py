@@ -4,7 +4,7 @@ Beside the gradients, which DistributedDataParallel averages, everything goes th
 the CPU (gloo): it is little, and no step waits for the device.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -91,41 +91,41 @@ def columns(size: int) -> slice:
     return slice(size * me.rank // me.count, size * (me.rank + 1) // me.count)
 
 
-@dataclass(frozen=True)
 class Share:
-    """A process's share of every batch of an epoch.
+    """A process's share of every batch of an epoch of `steps` batches of `size` images.
 
-    Where each image is mixed with the one before it in the batch, that of the first image comes
-    with the share, and is left out once they are mixed.
+    Where each image is mixed with the one before it in the batch, its partner, that of the first
+    image comes with the share, and is left out once they are mixed.
     """
 
-    size: int  # of the whole batch
-    partners: int = 0  # images that come with the share
+    def __init__(self, steps: int, size: int, has_partners: bool):
+        self.steps, self.size = steps, size
+        self.columns = columns(size)
+        self.partners = int(has_partners and _control is not None)
 
-    def of(self, values: Any, steps: int) -> Any:
-        """The rows that this process shows, of an epoch of `steps` batches: `values[rows]`."""
+    def of(self, values: Any) -> Any:
+        """The rows of an epoch that this process shows: `values[rows]`."""
         if _control is None:
             return values
-        own = columns(self.size)
-        batch = torch.arange(own.start - self.partners, own.stop) % self.size
-        return values[(torch.arange(steps)[:, None] * self.size + batch).flatten()]
+        batch = torch.arange(self.columns.start - self.partners, self.columns.stop) % self.size
+        return values[(torch.arange(self.steps)[:, None] * self.size + batch).flatten()]
 
-    def part(self, step: int) -> slice:
-        """The rows of a step, among those."""
-        own = columns(self.size)
-        size = own.stop - own.start + (self.partners if _control is not None else 0)
-        return slice(step * size, (step + 1) * size)
+    def parts(self) -> list[slice]:
+        """The rows of each step, among those."""
+        size = self.columns.stop - self.columns.start + self.partners
+        return [slice(step * size, (step + 1) * size) for step in range(self.steps)]
+
+    def weights(self, weights: Tensor) -> Sequence[Tensor]:
+        """How much each of this process's images counts in the loss of each step: by its share of
+        the weights of the batch and, since gradients are averaged over the processes, by their
+        number."""
+        batches = weights[: self.steps * self.size].view(self.steps, self.size)
+        scale = ranks.current().count / batches.sum(1, keepdim=True)
+        return (batches * scale)[:, self.columns].unbind()
 
     def own(self, batch: Tensor) -> Tensor:
-        """A batch without the partners."""
-        return batch if _control is None else batch[self.partners :]
-
-    def weights(self, weights: Tensor, step: int) -> Tensor:
-        """The weights of this process's images in a step: those of the whole batch have the sum 1
-        or, since gradients are averaged over the processes, the number of these."""
-        batch = weights[step * self.size : (step + 1) * self.size]
-        scale = ranks.current().count / batch.sum()
-        return batch[columns(self.size)] * scale
+        """A batch without the partner."""
+        return batch[1:] if self.partners else batch
 
 
 def shared(image_set: Any) -> Any:

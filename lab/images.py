@@ -134,7 +134,7 @@ class ImageSet:
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """The images and labels of each index. Those on the disk are read by a thread, ahead."""
-        if isinstance(self.images, Tensor):
+        if isinstance(self.images, Tensor) or not indices:
             for index in indices:
                 yield self.images[index], self.labels[index]
             return

@@ -23,9 +23,8 @@ def test_the_shares_of_all_processes_are_the_batch(as_rank, count, size):
     batch, weights, found = torch.arange(3 * size), torch.rand(3 * size), []
     for rank in range(count):
         as_rank(rank, count)
-        share = group.Share(size)
-        own = share.of(batch, steps=3)
-        found.append((own[share.part(1)], share.weights(weights, 1)))
+        share = group.Share(3, size, has_partners=False)
+        found.append((share.of(batch)[share.parts()[1]], share.weights(weights)[1]))
     assert torch.equal(torch.cat([rows for rows, _ in found]), batch[size : 2 * size])
     lengths = [len(rows) for rows, _ in found]
     assert max(lengths) - min(lengths) <= 1
@@ -36,15 +35,15 @@ def test_the_shares_of_all_processes_are_the_batch(as_rank, count, size):
 def test_with_partners_each_share_begins_with_the_image_before_it(as_rank):
     for rank, expected in enumerate(([9, 5, 6], [6, 7, 8, 9])):
         as_rank(rank, 2)
-        share = group.Share(5, partners=1)
-        rows = share.of(torch.arange(10), steps=2)[share.part(1)]
+        share = group.Share(2, 5, has_partners=True)
+        rows = share.of(torch.arange(10))[share.parts()[1]]
         assert rows.tolist() == expected
         assert share.own(rows).tolist() == expected[1:]
 
 
 def test_in_one_process_a_share_is_the_batch_itself():
-    share, batch = group.Share(4, partners=1), torch.arange(8)
-    assert share.of(batch, 2) is batch and share.part(1) == slice(4, 8)
+    share, batch = group.Share(2, 4, has_partners=True), torch.arange(8)
+    assert share.of(batch) is batch and share.parts() == [slice(0, 4), slice(4, 8)]
     assert share.own(batch) is batch
 
 
