@@ -51,11 +51,15 @@ def open_run(cfg: DictConfig) -> Iterator["run.Run | Follower"]:
             ranks.announce(folder=str(opened.folder), config=config)
         try:
             yield opened
-        except Exception as error:
-            if ranks.current().are_several and ranks.is_of_connection(error):
-                ignore()  # torchrun stops this process, too, which first records why
-                raise PeerFailed(ranks.culprit()) from error
-            raise
+        except (Exception, SystemExit) as error:
+            if not ranks.current().are_several:
+                raise
+            # torchrun stops all processes by a signal when one has failed.
+            is_signal = isinstance(error, SystemExit) and ranks.failed()
+            if not is_signal and not ranks.is_of_connection(error):
+                raise
+            ignore()  # that signal may come now, while the reason is recorded
+            raise PeerFailed(ranks.culprit()) from error
 
 
 @contextmanager

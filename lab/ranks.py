@@ -21,6 +21,7 @@ from typing import Any, Never
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets all of them
 POLL = 0.05  # seconds
 PATIENCE = 10.0  # seconds; torchrun kills a process 30 s after another one has failed
+BRIEFLY = 3.0
 ARRIVAL = timedelta(minutes=10)  # of the last process, after the first
 # What torch says in one process when another one has ended.
 WORDS = "gloo|NCCL|[Cc]onnection|[Ss]ocket|[Bb]roken pipe|c10d|TCPStore|[Tt]imed out"
@@ -100,17 +101,19 @@ def ending_together() -> Iterator[None]:
 
 def _leave(code: int) -> None:
     me = current()
-    with suppress(RuntimeError):  # the store may have ended with the process that holds it
-        hang_up()
+    try:
         if me.is_first:
             store().set("over", str(code))
             others = [f"left/{rank}" for rank in range(1, me.count)]
-            wait_for(lambda: store().check(others), PATIENCE / 4)
-        elif wait_for(lambda: store().check(["over"]), PATIENCE):
+            wait_for(lambda: store().check(others), BRIEFLY)
+        elif wait_for(lambda: store().check(["over"]), BRIEFLY if _unsaid else PATIENCE):
             store().set(f"left/{me.rank}", "")
-            return
-    if _unsaid:
-        print(f"{_name(me.rank)} failed: {_unsaid[0]}", file=sys.__stderr__, flush=True)
+    except RuntimeError:  # the first process is gone, and the store with it
+        if _unsaid:
+            print(f"{_name(me.rank)} failed: {_unsaid[0]}", file=sys.__stderr__, flush=True)
+    for close in closing:
+        close()
+    closing.clear()
 
 
 @cache
@@ -132,12 +135,6 @@ def wait_for(is_so: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def hang_up() -> None:
-    """Close the connections, once: the others, where they wait for this process, get an error."""
-    while closing:
-        closing.pop()()
-
-
 def announce(**facts: Any) -> None:
     """Tell the other processes, which wait for it, that the run is open."""
     if current().are_several:
@@ -157,8 +154,9 @@ def announced() -> dict[str, Any]:
 def report(error: Exception, sentence: str | None) -> Never:
     """In another process than the first: tell it why this one fails, and raise SystemExit.
 
-    Where the first has failed, too, its own reason is the one to print. If it does not listen any
-    more, this process prints.
+    Where the first has failed, too, its own reason is the one to print, and this process waits for
+    that. Else it may be waiting for this one, which therefore ends: nothing but that closes gloo's
+    connections.
     """
     if not is_of_connection(error):
         reason = sentence or "".join(traceback.format_exception(error)).strip()
@@ -172,18 +170,19 @@ def is_of_connection(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(CONNECTION.search(str(error)))
 
 
+def failed() -> list[int]:
+    """The ranks of the other processes that have reported a failure."""
+    with suppress(RuntimeError):  # the store has ended with the process that holds it
+        return [rank for rank in range(1, current().count) if store().check([f"failed/{rank}"])]
+    return []
+
+
 def culprit() -> str:
     """Which other process has failed, and why, as far as it has told."""
-    me, found = current(), []
-    others = [rank for rank in range(me.count) if rank != me.rank]
-
-    def is_told() -> bool:
-        found[:] = [rank for rank in others if store().check([f"failed/{rank}"])]
-        return bool(found)
-
     with suppress(RuntimeError):
-        if wait_for(is_told, PATIENCE / 5):
-            return f"{_name(found[0])} failed: {store().get(f'failed/{found[0]}').decode()}"
+        if wait_for(lambda: bool(failed()), BRIEFLY):
+            rank = failed()[0]
+            return f"{_name(rank)} failed: {store().get(f'failed/{rank}').decode()}"
     return (
         "another process of the run has ended without a word: it was killed, perhaps for want of "
         "memory, or its machine is gone. Resume the run from its last checkpoint."
@@ -191,4 +190,4 @@ def culprit() -> str:
 
 
 def _name(rank: int) -> str:
-    return f"process {rank} of 0 to {current().count - 1}"
+    return f"process {rank} (of 0 to {current().count - 1})"

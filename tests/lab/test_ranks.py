@@ -23,7 +23,7 @@ slow = pytest.mark.slow
 SMALL = ("dataset=digits", "model=mlp", "model.hidden_sizes=[32]", "limit=331", "precision=fp32")
 PLAIN = (*SMALL, "model.dropout=0", "epochs=3", "dataset.repeats=1")
 # Long enough to be stopped, with a checkpoint soon.
-LONG = (*SMALL, "epochs=4", "batch_size=10", "skip_easy=0.3")
+LONG = (*SMALL, "epochs=3", "batch_size=10", "skip_easy=0.3")
 LONG += ("checkpoint.every=0.2", "checkpoint.unit=seconds")
 
 
@@ -66,7 +66,7 @@ WHAT = {
 }
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("what", [next(iter(WHAT)), pytest.param([*WHAT][1], marks=slow)])
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=slow)])
 def test_several_processes_train_as_one_does_up_to_rounding(processes, what, count):
     name = f"{count}{len(what)}"
@@ -167,7 +167,7 @@ def test_a_run_is_resumed_in_another_number_of_processes(processes):
         (["epocs=3"], "epocs is not a key"),
         (["batch_size=1"], "batch_size=1 cannot be shared among 2 processes"),
         (["-m", "seed=0,1"], "hydra/launcher=local or slurm"),
-        (["optimizer.lr=1e30"], "The loss became nan in epoch 1, step "),
+        pytest.param(["optimizer.lr=1e30"], "The loss became nan in epoch 1, step ", marks=slow),
     ],
 )
 def test_what_is_refused_is_said_once(processes, words, said):
@@ -189,7 +189,7 @@ def test_a_failure_of_another_process_is_reported_by_the_first(processes):
     words = ("dataset=digits", "model=linear", "model._target_=own.Own")
     codes, outputs = processes(2, *words, "hydra.run.dir=dark")
     assert codes == [1, 1] and outputs[1] == ""
-    assert "process 1 of 0 to 1 failed: it is too dark here" in outputs[0], outputs
+    assert "process 1 (of 0 to 1) failed: it is too dark here" in outputs[0], outputs
 
 
 def test_help_is_printed_once(processes):
