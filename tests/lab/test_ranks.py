@@ -237,6 +237,7 @@ def test_two_machines_train_together_by_torchrun(machines, processes, tmp_path):
             *("ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME=v{name}", sys.executable),
             *("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=1"),
             *("--rdzv-backend=c10d", f"--rdzv-endpoint={first}:29511", f"--local-addr={address}"),
+            f"--rdzv-conf=is_host={int(address == first)}",  # both have the same host name here
         ]
         command = [*torchrun, str(PROJECT / "script.py"), *PLAIN, "hydra.run.dir=run"]
         with (tmp_path / f"{name}.txt").open("w") as output:
