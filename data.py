@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lab.augmentation import Augmentation, Changes
 from lab.errors import ConfigError
+from lab.group import Share
 from lab.images import ImageSet, normalised
 
 
@@ -129,8 +130,8 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, targets, and weights,
-    float32 `(B,)`, by which the images count in the loss.
+    """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, targets, and the shares,
+    float32 `(B,)`, that the images have in the loss. Of several processes, each has its part.
 
     The targets are what cross-entropy takes: labels, int64 `(B,)`, or, where mixup or cutmix blends
     two images, the shares of their classes, float32 `(B, num_classes)`.
@@ -149,16 +150,18 @@ class Epoch:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         size, classes = self.curriculum.batch_size, self.train_set.num_classes
-        parts = [slice(i * size, (i + 1) * size) for i in range(self.start, len(self))]
-        batches = self.train_set.batches([self.order[part] for part in parts])
-        for part, (images, labels) in zip(parts, batches, strict=True):
-            changes = self.changes[part]
+        share = Share(len(self), min(size, len(self.order)), self.changes.augmentation.mixes)
+        parts, weights = share.parts()[self.start :], share.weights(self.weights)[self.start :]
+        order, all_changes = share.of(self.order), share.of(self.changes)
+        batches = self.train_set.batches([order[part] for part in parts])
+        for part, own_weights, (images, labels) in zip(parts, weights, batches, strict=True):
+            changes = all_changes[part]
             images = changes.of_pixels(images)
             images = normalised(images, self.train_set.mean, self.train_set.std)
             if self.number < self.curriculum.small_epochs:
                 images = resized(images, self.curriculum.shrink.factor)
             images, targets = changes.of_batch(images, labels, classes)
-            yield images, targets, self.weights[part]
+            yield share.own(images), share.own(targets), own_weights
 
 
 def num_batches(num_images: int, batch_size: int) -> int:

@@ -22,7 +22,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from lab import command_line, files, newest, record, resume, schema
+from lab import command_line, files, launch, newest, record, resume, schema
 from lab.build import build, locate
 from lab.errors import ConfigError, Refusal, errors_as_sentences
 from lab.outputs import check_outputs
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 @hydra.main(version_base="1.3", config_path="config", config_name="evaluate")
 def main(asked: DictConfig) -> None:
+    launch.refuse_several("evaluate.py")
     if OmegaConf.is_missing(asked, "run"):
         raise ConfigError(
             "run=FOLDER is missing: name the run folder to evaluate; last is the newest in runs/."

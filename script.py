@@ -13,10 +13,11 @@ sys.path.insert(0, __file__.removesuffix("script.py"))  # python -P leaves it ou
 import hydra
 from omegaconf import DictConfig
 
-from lab import command_line, from_python
+from lab import from_python
 from lab.build import build, build_schedule, locate
 from lab.errors import errors_as_sentences
-from lab.run import Run, open_run
+from lab.launch import launch, open_run
+from lab.run import Run
 from sweeps.pruning import report_to_search
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     image_losses = torch.zeros(len(train_set), device=machine.device)
     state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed, cfg.ema)
     machine.compile(model, cfg.compile, sum(steps))
+    state.trained = machine.distribute(model)  # with others, if torchrun has started several
     run.begin(state)  # loads last.pt if there is one
     log.info(counts)
     if small := curriculum.small_epochs:
@@ -102,5 +104,4 @@ def experiment(cfg: DictConfig, run: Run) -> None:
 
 if __name__ == "__main__":
     with errors_as_sentences():
-        sys.argv = command_line.for_script(sys.argv)
-        main()
+        launch(main)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data import Augmentation, Epoch, ImageSet
+from lab.group import joined, shared
 from lab.machine import Machine
 from lab.state import State
 
@@ -28,36 +29,33 @@ def train_epoch(
     Nothing waits for the device within the epoch: the losses stay there and are read once, at the
     end. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
     """
-    model, optimizer, scheduler = state.model, state.optimizer, state.scheduler
+    model, optimizer, scheduler = state.trained, state.optimizer, state.scheduler
     state.start_clock()
     model.train()
     autocast = machine.autocast()  # once: its construction takes a noticeable part of a small step
     title = f"epoch {epoch.number + 1}"
     batches = tqdm(epoch, title, initial=epoch.start, leave=False, disable=None)
-    for images, targets, weights in batches:
+    for images, targets, shares in batches:
         with autocast:
             logits = model(images)
         losses = F.cross_entropy(
             logits.float(), targets, label_smoothing=label_smoothing, reduction="none"
         )
         optimizer.zero_grad()
-        weighted_mean(losses, weights).backward()
+        (losses @ shares).backward()  # the gradient of their weighted mean
         if grad_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         optimizer.step()
         scheduler.step()
         state.losses.append(losses.detach())
         after_step()
-    losses = torch.cat(state.losses)
+    losses = state.gathered_losses()
     check_finite(losses.cpu(), epoch)
     state.image_losses[epoch.order[: len(losses)]] = losses
-    loss = weighted_mean(losses, epoch.weights[: len(losses)]).item()
+    weights = epoch.weights[: len(losses)]
+    loss = (losses @ weights / weights.sum()).item()
     seconds = state.seconds()
     return {"loss": loss, "seconds": seconds, "images_per_second": len(losses) / seconds}
-
-
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    return losses @ weights / weights.sum()
 
 
 def check_finite(losses: Tensor, epoch: Epoch) -> None:
@@ -89,10 +87,10 @@ def predict(
     """Logits `(N, num_classes)` in float32, averaged over the views that `augmentation` gives."""
     model.eval()
     forward = model.forward  # calling a compiled model would compile it again, for other sizes
-    logits = []
-    for start in range(0, len(image_set), EVAL_BATCH):
-        images = image_set[start : start + EVAL_BATCH].to(machine.device).normalised()
+    own, logits = shared(image_set), []  # each process of the run predicts its share
+    for start in range(0, len(own), EVAL_BATCH):
+        images = own[start : start + EVAL_BATCH].to(machine.device).normalised()
         with machine.autocast():
             answers = [forward(view).float() for view in augmentation.views(images)]
         logits.append(torch.stack(answers).mean(0))
-    return torch.cat(logits)
+    return joined(torch.cat(logits), len(image_set))

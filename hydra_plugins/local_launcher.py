@@ -6,7 +6,9 @@ Hydra imports this file at every start, so multiprocessing is imported only when
 import json
 import os
 import pickle
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -41,13 +43,18 @@ class LocalLauncher(Launcher):
     jobs save and end; when it is killed, they continue to run.
     """
 
-    def __init__(self, parallel: int):
+    def __init__(self, parallel: int, gpus_per_job: int = 1):
         if type(parallel) is not int or parallel < 1:
             raise ConfigError(
                 f"hydra.launcher.parallel={parallel} is not allowed: it must be a whole number of "
                 "at least 1, the number of jobs at a time."
             )
-        self.parallel = parallel
+        if type(gpus_per_job) is not int or gpus_per_job < 0:
+            raise ConfigError(
+                f"hydra.launcher.gpus_per_job={gpus_per_job} is not allowed: it must be a whole "
+                "number, 0 for jobs that share all GPUs."
+            )
+        self.parallel, self.gpus_per_job = parallel, gpus_per_job
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -59,31 +66,34 @@ class LocalLauncher(Launcher):
     ) -> list[JobReturn]:
         from multiprocessing.connection import wait
 
+        slots = self._slots()
         has_affinity = hasattr(os, "sched_getaffinity")  # not on a Mac
         cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.parallel)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // len(slots))))
         os.environ["PYTHONPATH"] = str(provenance.PROJECT)
         os.environ["PYTHONSAFEPATH"] = "1"  # do not import from the current folder
         printed = Path(self.config.hydra.sweep.dir).absolute() / ".printed"
         files.make_folder(printed)
+        device = f" with {self.gpus_per_job} GPU of its own" if slots[0] else ""
         print(
-            f"{self.parallel} jobs at a time, each in its own process; output: "
+            f"{len(slots)} jobs at a time, each in its own process{device}; output: "
             f"{self.config.hydra.sweep.dir}/JOB/script.log",
             flush=True,
         )
         returns: dict[int, JobReturn] = {}
-        running: dict[Connection, tuple[int, BaseProcess, Path]] = {}
+        running: dict[Connection, tuple[int, str, BaseProcess, Path]] = {}
         due = list(range(len(job_overrides)))
         progress = jobs.Progress(len(due))
         while due or running:
-            while due and len(running) < self.parallel:
-                number = due.pop(0)
+            while due and slots:
+                number, gpus = due.pop(0), slots.pop(0)
                 overrides = list(job_overrides[number])
                 output = printed / f"{jobs.folder_name(overrides)}.txt"
-                answers, process = self._start(overrides, initial_job_idx + number, output)
-                running[answers] = number, process, output
+                answers, process = self._start(overrides, initial_job_idx + number, output, gpus)
+                running[answers] = number, gpus, process, output
             for answers in wait(list(running)):
-                number, *job = running.pop(answers)
+                number, gpus, *job = running.pop(answers)
+                slots.append(gpus)
                 returns[number] = answer = answer_of(*job, answers)
                 if self.config.fail_fast and jobs.has_failed(answer):
                     due.clear()
@@ -91,8 +101,23 @@ class LocalLauncher(Launcher):
                 print(progress.line(outcome, len(running)), flush=True)
         return [returns[number] for number in sorted(returns)]
 
+    def _slots(self) -> list[str]:
+        """What CUDA_VISIBLE_DEVICES says in each of the jobs that run at a time: GPUs of its own
+        where there are several, empty where it stays as it is. Raises ConfigError."""
+        names = visible_gpus() if self.gpus_per_job and self.config.device != "cpu" else []
+        if len(names) < 2:
+            return [""] * self.parallel
+        if self.gpus_per_job > len(names):
+            raise ConfigError(
+                f"hydra.launcher.gpus_per_job={self.gpus_per_job} is more than the {len(names)} "
+                "GPUs of this machine: lower it."
+            )
+        starts = range(0, len(names) - self.gpus_per_job + 1, self.gpus_per_job)
+        own = [",".join(names[start : start + self.gpus_per_job]) for start in starts]
+        return own[: self.parallel]
+
     def _start(
-        self, overrides: list[str], number: int, output: Path
+        self, overrides: list[str], number: int, output: Path, gpus: str
     ) -> tuple["Connection", "BaseProcess"]:
         """Start a job. Its answer comes through the connection, which closes when the job ends."""
         import multiprocessing
@@ -110,7 +135,9 @@ class LocalLauncher(Launcher):
         job = cloudpickle.dumps((self, *rest))
         # A daemon is terminated when the command ends. On Windows, that would kill it unsaved:
         # there it gets the Ctrl-C of the terminal itself, and the command waits for it.
-        process = context.Process(target=run_apart, args=(job, sender, output), daemon=HAS_SESSIONS)
+        process = context.Process(
+            target=run_apart, args=(job, sender, output, gpus), daemon=HAS_SESSIONS
+        )
         process.start()
         sender.close()  # the job now has the only one
         return receiver, process
@@ -139,8 +166,21 @@ class LocalLauncher(Launcher):
         )
 
 
-def run_apart(job: bytes, answers: "Connection", output: Path) -> None:
+def visible_gpus() -> list[str]:
+    """The GPUs that this command may use, as CUDA_VISIBLE_DEVICES names them."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    if not shutil.which("nvidia-smi"):
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    count = sum(line.startswith("GPU ") for line in done.stdout.splitlines())
+    return list(map(str, range(count)))
+
+
+def run_apart(job: bytes, answers: "Connection", output: Path, gpus: str) -> None:
     """Run a job in a session of its own, which the Ctrl-C of the terminal does not reach."""
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     if HAS_SESSIONS:
         os.setsid()
     with open(output, "ab", opener=files.regular) as file:

@@ -45,8 +45,15 @@ class ResumableSweeper(BasicSweeper):
             jobs.enter(sweep_folder, folders)
             with live.sweeping(sweep_folder, len(folders)):
                 self._run(folders, sweep_folder)
-        print()
-        summarise([sweep_folder])
+        if self._waits() or any(sweep_folder.glob("*/result.json")):
+            print()
+            summarise([sweep_folder])
+        if not self._waits():
+            shown = record.shown(sweep_folder)
+            print(
+                f"Jobs that are queued or running: squeue --me. Results: python results.py {shown}"
+            )
+            return
         if any(record.status(folder) != "finished" for folder in folders):
             raise RunFailed("not every job finished")
 
@@ -66,9 +73,14 @@ class ResumableSweeper(BasicSweeper):
                 if before[folder] not in ("finished", "queued", "running")
             }
         )
-        if queued:
-            self.launcher.wait(queued)
-        jobs.wait_for(list(folders))
+        if self._waits():
+            if queued:
+                self.launcher.wait(queued)
+            jobs.wait_for(list(folders))
+
+    def _waits(self) -> bool:
+        """Whether the command waits for its jobs; hydra.launcher.wait=false only submits them."""
+        return getattr(self.launcher, "waits", True)
 
     def _launch(self, due: dict[str, list[str]]) -> None:
         """Run these jobs, given by the names of their folders."""

@@ -118,6 +118,11 @@ class SearchSweeper(Sweeper):
     def _search(self) -> str | None:
         """Ask, launch, tell, until there are `n_trials`. Returns why it gave up, if so."""
         basic_launcher.log.setLevel("WARNING")  # each trial is reported here
+        if not getattr(self.launcher, "waits", True):
+            raise ConfigError(
+                "hydra.launcher.wait=false is not possible in a search, whose trials follow from "
+                "the results of earlier ones: leave it out."
+            )
         self._wait_for_earlier_jobs()
         n_trials = self.settings.n_trials
         while True:

@@ -11,23 +11,35 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.types import HydraContext
 from hydra_plugins.hydra_submitit_launcher import config, submitit_launcher
 
-from lab import files, provenance, reading
+from lab import files, launch, provenance, ranks, reading
 from lab.errors import Refusal
 from lab.terminal import unbreakable_output
 from sweeps import jobs
 
 JOBS = "jobs.json"  # the folder names of the jobs of a submission by their ids
 MOST_JOBS = 64 * reading.MOST
+
+
+@dataclass
+class Queue(config.SlurmQueueConf):
+    """What config/hydra/launcher/slurm.yaml may set."""
+
+    wait: bool = True
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="slurm_keys", node=Queue)
 
 
 class SlurmLauncher(submitit_launcher.SlurmLauncher):
@@ -42,19 +54,26 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
     answer in JSON: nothing in the folder of a sweep, which may come from a stranger, is unpickled.
     """
 
-    def __init__(self, **params: Any):
+    def __init__(self, wait: bool = True, **params: Any):
         super().__init__(**params)
+        self.waits = wait
         self.folders: dict[str, Path] = {}  # of the submission of each job
 
     def __call__(self, *call: Any) -> None:
         """A job, in its process on the cluster."""
         import submitit
 
+        job = submitit.JobEnvironment()
+        if job.num_tasks > 1:  # one run in several processes, as torchrun starts them
+            tasks = submitit.helpers.TorchDistributedEnvironment()
+            tasks.export(set_cuda_visible_devices=False, overwrite=True)
         provenance.remember_command(self.command)
-        with unbreakable_output():
+        with ranks.ending_together(), unbreakable_output(), ranks.silence():
+            if not ranks.current().is_first:
+                launch.follow(self.task_function)
+                return
             answer = super().__call__(*call)
-        path = _answer(self.folder, submitit.JobEnvironment().job_id)
-        files.write_json(path, jobs.packed(answer))
+            files.write_json(_answer(self.folder, job.job_id), jobs.packed(answer))
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -81,10 +100,10 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         array = submitted[0].job_id.partition("_")[0]
         files.write_json(self.folder / JOBS, ids)
         self.folders |= dict.fromkeys(ids, self.folder)
-        print(
-            f"Slurm has queued {len(submitted)} jobs as {array}. This command waits for them; it "
-            f"may be ended and repeated. To cancel the jobs: scancel {array}"
-        )
+        print(f"Slurm has queued {len(submitted)} jobs as {array}. To cancel them: scancel {array}")
+        if not self.waits:
+            return []
+        print("This command waits for them; it may be ended and repeated.")
         return self.wait(ids)
 
     def wait(self, ids: dict[str, str]) -> list[JobReturn]:

@@ -43,6 +43,11 @@ class Augmentation:
         """What to average a prediction over: a model trained on mirror images is shown both."""
         return [images, images.flip(3)] if self.mirror else [images]
 
+    @property
+    def mixes(self) -> bool:
+        """Whether an image is mixed with the one before it in its batch."""
+        return self.mixup > 0 or self.cutmix > 0
+
     def draw(self, mirrored: Tensor, generator: torch.Generator, device: Any) -> "Changes":
         """The changes of the images of an epoch; `mirrored` `(n,)` says which ones to flip."""
         count = len(mirrored)
@@ -50,7 +55,7 @@ class Augmentation:
         drawn["mirrored"] = mirrored
         if self.cutout:
             drawn["cutout_centre"] = torch.rand(2, count, generator=generator)
-        if self.mixup or self.cutmix:
+        if self.mixes:
             seed = int(torch.randint(2**62, (), generator=generator))
             beta = numpy.random.default_rng(seed).beta  # torch's takes no generator
             shares = [
@@ -78,7 +83,7 @@ class Changes:
     augmentation: Augmentation
     drawn: dict[str, Tensor]
 
-    def __getitem__(self, part: slice) -> "Changes":
+    def __getitem__(self, part: slice | Tensor) -> "Changes":
         return Changes(self.augmentation, {name: v[..., part] for name, v in self.drawn.items()})
 
     def of_pixels(self, images: Tensor) -> Tensor:
@@ -100,7 +105,7 @@ class Changes:
         if side := self.augmentation.cutout:
             hidden = rectangles(self.drawn["cutout_centre"], torch.tensor(side), size)
             images = images.masked_fill(hidden, 0.0)
-        if not self.augmentation.mixup and not self.augmentation.cutmix:
+        if not self.augmentation.mixes:
             return images, labels
         own = self.drawn["mixup_share"][:, None, None, None]
         if self.augmentation.cutmix:

@@ -10,7 +10,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, newest, provenance, record, resume, schema, tracker_settings
+from lab import files, newest, provenance, ranks, record, resume, schema, tracker_settings
 from lab.errors import ConfigError
 from lab.overrides import key_of, literal, quoted
 
@@ -20,6 +20,7 @@ RESUMED = "resumed"  # the name of the config of a run that resume=FOLDER names
 OF_A_SWEEP = re.compile(r"(name|sweep|fail_fast|hydra[./](sweep|sweeper|launcher)([./].*)?)")
 OF_A_RUN = re.compile(r"hydra\.run(\.dir)?")
 SET_BY_RESUME = re.compile(r"hydra\.(run(\.dir)?|output_subdir)")
+ONE_RUN = "torchrun starts one run, and hydra/launcher=local or slurm the jobs of a sweep"
 
 
 def for_script(argv: list[str]) -> list[str]:
@@ -36,6 +37,8 @@ def for_script(argv: list[str]) -> list[str]:
     is_resumed = any(word.startswith("resume=") for word in args.overrides)
     if is_resumed:
         _refuse_sweep(args, "resume=FOLDER resumes a single run")
+    if ranks.current().are_several:
+        _refuse_sweep(args, ONE_RUN)
     _refuse_ignored(args)
     words = args.overrides
     settings, words = _resumed(words) if is_resumed else ([], words)
@@ -97,7 +100,7 @@ def _parsed(arguments: list[str]) -> tuple[Namespace, list[str]]:
         flag = unknown[0]
         name, _, value = flag.lstrip("-").partition("=")
         value = value or "".join(arguments[arguments.index(flag) + 1 :][:1])
-        if _letters(name) in ("m", "multirun", "sweep"):
+        if re.sub("[-_]", "", name).lower() in ("m", "multirun", "sweep"):
             raise ConfigError(f"{flag} is not an option: --multirun, or -m, starts a sweep.")
         value = "…" if not value or "=" in value else value  # the next word is an override
         raise ConfigError(
@@ -105,10 +108,6 @@ def _parsed(arguments: list[str]) -> tuple[Namespace, list[str]]:
             "--help lists all values, --hydra-help the options."
         )
     return args, [word for word in arguments if word not in args.overrides]
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[-_]", "", name).lower()
 
 
 def _modes(args: Namespace) -> list[str]:

@@ -17,7 +17,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from lab import composition
+from lab import composition, ranks
 from lab.cause import described, is_bug, root
 from lab.hints import nearest, unknown_key
 from lab.terminal import unbreakable_output
@@ -34,6 +34,10 @@ class ConfigError(Refusal):
     """A config that cannot run; the message names the key, its value and what is allowed."""
 
 
+class PeerFailed(Refusal):
+    """Another process of the run has failed, or was killed; the message says what is known."""
+
+
 class RunFailed(Exception):
     """A run that failed and has already reported why, in its log and in result.json."""
 
@@ -41,7 +45,7 @@ class RunFailed(Exception):
 @contextmanager
 def errors_as_sentences() -> Iterator[None]:
     """What an entry point runs in: output that cannot fail, and sentences instead of tracebacks."""
-    with unbreakable_output(), _sentences():
+    with ranks.ending_together(), unbreakable_output(), ranks.silence(), _sentences():
         yield
 
 

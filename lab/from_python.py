@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lab import command_line, provenance, record
 from lab.errors import ConfigError, Refusal, RunFailed, explain
+from lab.launch import refuse_several
 from lab.log_file import LogFile
 from lab.terminal import Visible, visible
 
@@ -38,6 +39,7 @@ def run(
         with _log_file():
             task(cfg)
 
+    refuse_several("script.train")
     if other := [word for word in overrides if not isinstance(word, str)]:
         raise ConfigError(
             f"{other[0]!r} is no override: give words, as in train('model=cnn', 'seed=1')."

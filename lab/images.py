@@ -90,7 +90,10 @@ class OnDisk:
         return there.read() if fits else there
 
     def read(self) -> Tensor:
-        return self.file.read(self.rows.numpy()).to(self.device)
+        images = self.file.read(self.rows.numpy())
+        if torch.device(self.device).type == "cuda":  # the copy runs beside the computation
+            return images.pin_memory().to(self.device, non_blocking=True)
+        return images.to(self.device)
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,16 @@ class ImageSet:
 
     def batches(self, indices: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """The images and labels of each index. Those on the disk are read by a thread, ahead."""
-        if isinstance(self.images, Tensor):
+        if isinstance(self.images, Tensor) or not indices:
             for index in indices:
                 yield self.images[index], self.labels[index]
             return
         pool, ahead = ThreadPoolExecutor(1), deque[Any]()
+        # On the CPU at once: one by one, each would wait for the device.
+        rows = torch.cat([*indices]).cpu().split([len(index) for index in indices])
         try:
-            for index in indices:
-                ahead.append((pool.submit(self.images[index].read), index))
+            for index, own in zip(indices, rows, strict=True):
+                ahead.append((pool.submit(self.images[own].read), index))
                 if len(ahead) > AHEAD:
                     read, shown = ahead.popleft()
                     yield read.result(), self.labels[shown]

@@ -4,7 +4,6 @@ import ctypes
 import logging
 import os
 import platform
-import random
 import re
 import sys
 from collections.abc import Callable
@@ -12,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import nn
 
-from lab import torch_patches  # noqa: F401
+from lab import group, ranks, torch_patches  # noqa: F401
 from lab.errors import ConfigError
+from lab.generators import seed_everything
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 COMPILE_STEPS = 10_000  # on two cores, torch.compile takes as long as it saves in so many steps
 REMEDY = "install a C++ compiler, for example g++, or name one in the environment variable CXX"
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class Machine:
         Raises ConfigError for a device that this machine does not have.
         """
         device = choose_device(device)
+        group.start(device)
         machine = cls(device, choose_precision(precision, device))
         choose_kernels(machine.device, machine.precision)
         set_deterministic(deterministic)
@@ -46,8 +47,24 @@ class Machine:
         return machine
 
     def place(self, model: nn.Module) -> nn.Module:
-        """`model` on the device, its convolutions in channels-last order, which is faster."""
+        """`model` on the device, its convolutions in channels-last order, which is faster. All
+        processes of the run get the weights of the first."""
+        group.copy_from_first(*model.parameters(), *model.buffers())
+        if ranks.current().are_several and self.is_cuda:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return model.to(self.device, memory_format=torch.channels_last)
+
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """What to call in training instead of `model`: it averages the gradients over the processes
+        of the run, if there are several."""
+        if ranks.current().are_several:
+            log.info("%d processes train together", ranks.current().count)
+            if not self.is_cuda and any(isinstance(part, BATCH_NORM) for part in model.modules()):
+                log.info(
+                    "batch norm: each process normalises its own share of a batch, since torch "
+                    "synchronises them on CUDA alone; the statistics of the first are kept"
+                )
+        return group.distributed(model)
 
     def compile(self, model: nn.Module, wanted: bool | str, total_steps: int) -> None:
         """Compile `model` in place. With "auto", only for a run long enough to save time by it,
@@ -65,35 +82,55 @@ class Machine:
                 model._compiled_call_impl = compiled_or_not(model, wanted)
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+        kind = torch.device(self.device).type
+        return torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.device.startswith("cuda")
 
     def facts(self) -> dict[str, Any]:
         """What `result.json` records of the machine."""
         return {
             "device": self.device,
             "device_name": device_name(self.device),
+            "processes": ranks.current().count,
             "precision": self.precision,
             "threads": torch.get_num_threads(),
         }
 
 
 def choose_device(wanted: str) -> str:
-    """The first device that is present, for "auto". Raises ConfigError for one that is not."""
+    """The first device that is present, for "auto". Raises ConfigError for one that is not.
+
+    Of several GPUs, each process of a run has one, and `cuda:1` names one.
+    """
     present = [name for name in ("cuda", "mps") if getattr(torch, name).is_available()] + ["cpu"]
-    if wanted == "auto":
-        return present[0]
-    if wanted not in present:
+    count = torch.cuda.device_count() if present[0] == "cuda" else 0
+    present[1:1] = [f"cuda:{number}" for number in range(count)]
+    chosen = present[0] if wanted == "auto" else wanted
+    if chosen not in present:
         raise ConfigError(
             f"device={wanted} is not on this machine: use auto or {' or '.join(present)}."
         )
-    return wanted
+    me = ranks.current()
+    if me.are_several and chosen.startswith("cuda:"):
+        raise ConfigError(
+            f"device={wanted} is one device for {me.count} processes, which need one each: use "
+            "device=cuda."
+        )
+    if chosen == "cuda" and me.are_several:
+        chosen = f"cuda:{me.local % count}"
+    if chosen.startswith("cuda:"):
+        torch.cuda.set_device(chosen)  # what is made on "cuda" from now on is made there
+    return chosen
 
 
 def choose_precision(wanted: str, device: str) -> str:
     """For "auto", bf16 where the hardware supports it: emulated bf16 is slower than fp32."""
     if wanted != "auto":
         return wanted
-    if device == "cuda":
+    if device.startswith("cuda"):
         is_native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has = torch.cpu.get_capabilities()
@@ -102,7 +139,9 @@ def choose_precision(wanted: str, device: str) -> str:
 
 
 def choose_kernels(device: str, precision: str) -> None:
-    """Settings that make a step faster on a CPU; `benchmarks/README.md` says why."""
+    """Settings that make a step faster; `benchmarks/README.md` says why."""
+    if device.startswith("cuda"):  # TF32: products of fp32 numbers with 10 bits of their fractions
+        torch.set_float32_matmul_precision("high")
     # The flash kernel is made for long sequences: for a few tokens in bf16, plain matrix products
     # are faster. The switch is named after CUDA but applies to CPUs, too.
     torch.backends.cuda.enable_flash_sdp(device != "cpu" or precision != "bf16")
@@ -161,23 +200,19 @@ def first_line(error: Exception) -> str:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Bit-equal results on one device. An operation that has none then raises RuntimeError."""
+    """Bit-equal results on one device. An operation that has none then raises RuntimeError. Else,
+    the fastest of cuDNN's kernels is found by trial, which differs from run to run."""
+    torch.backends.cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     if wanted != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(wanted)  # imports torch's compiler, which takes seconds
 
 
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.manual_seed(seed)  # the generators of all devices
-
-
 def device_name(device: str) -> str:
     """The vendor's name of the processor, or its architecture if there is none."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.exists() else ""
     names = re.findall(r"^model name\s*:\s*(.*)", text, re.MULTILINE)

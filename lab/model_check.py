@@ -8,9 +8,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lab import group
 from lab.build import blame
 from lab.errors import ConfigError
-from lab.state import generators, set_generators
+from lab.generators import generators, set_generators
 
 
 def check_model(model: nn.Module, cfg: DictConfig, sizes: Sequence[int]) -> None:
@@ -25,7 +26,8 @@ def check_model(model: nn.Module, cfg: DictConfig, sizes: Sequence[int]) -> None
             f"model ({cfg.model._target_}): its constructor does not call super().__init__()."
         )
     is_training, random_state = model.training, generators()
-    smallest = min(2, cfg.batch_size, cfg.limit or 2)  # images in a batch
+    own = group.columns(min(cfg.batch_size, cfg.limit or cfg.batch_size))
+    smallest = min(2, own.stop - own.start)  # images in a batch, or in this process's share of one
     try:
         for size in sizes:
             for count, training in ((2, False), (smallest, True)):

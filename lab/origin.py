@@ -11,7 +11,7 @@ from lab import changes, provenance
 # Recorded separately for each part of a run that was resumed.
 PART = (
     *("started", "command", "versions", "commit", "dirty", "git_error", "changes"),
-    *("device", "device_name", "threads", "precision", "data_sha256"),
+    *("device", "device_name", "processes", "threads", "precision", "data_sha256"),
 )
 GROUPS = ("model", "dataset", "optimizer")
 

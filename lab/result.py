@@ -63,7 +63,7 @@ OF_A_PART = {
     "versions": lambda value: isinstance(value, dict) and all(map(_is_text, value.values())),
     "commit": _is_text_or_null,
     **dict.fromkeys(("started", "device", "device_name", "precision", "data_sha256"), _is_text),
-    "threads": _is_count,
+    **dict.fromkeys(("threads", "processes"), _is_count),
 }
 OPTIONAL = (
     OF_A_FINISHED_RUN

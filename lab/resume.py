@@ -9,13 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, reading, record, schema, tracker_settings
+from lab import files, provenance, ranks, reading, record, schema, tracker_settings
 from lab.escape import one_line
 
 # With other values of these, images of one part of the split would move to another.
 FIXED = ("seed", "val_size", "fold", "folds", "limit", "dataset", "on_bad_image")
 # What makes a resumed run differ in its last bits from one that was never interrupted.
-COMPARED = ("commit", "device_name", "precision", "threads")
+COMPARED = ("commit", "device_name", "processes", "precision", "threads")
 MOST_METRICS = 64 * reading.MOST  # bytes of metrics.csv, enough for half a million epochs
 
 
@@ -46,7 +46,7 @@ def data_dir(recorded: Any) -> str | None:
 
 def command(folder: Path, cfg: DictConfig) -> str:
     """The command that resumes the run of `cfg` in `folder`."""
-    words = ["python", "script.py", f"resume={folder}"]
+    words = [*ranks.interpreter(), "script.py", f"resume={folder}"]
     default = provenance.PROJECT / "data"
     read, found = (name or default for name in (cfg.data_dir, os.environ.get("DATA_DIR")))
     if files.located(read) != files.located(found):

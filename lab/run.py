@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab import changes, command_line, files, origin, record, resume, schema, verdict
 from lab.build import KINDS, blame
 from lab.cause import part_of, place, root
-from lab.errors import HINT, Refusal, RunFailed, explain
+from lab.errors import HINT, PeerFailed, Refusal, RunFailed, explain
 from lab.origin import GROUPS
 from lab.signals import exit_on_signals
 from lab.trackers import Trackers
@@ -133,8 +133,7 @@ class Run:
         if self.is_resumed:
             resume.check_data(self.folder, self.before, self.result)
             resume.check_has_checkpoint(self.folder)
-        if (self.folder / "last.pt").exists():
-            state.load(self.folder / "last.pt")
+        state.resume(self.folder / "last.pt")
         changed = self.is_resumed and changes.are_other(self.folder, self.before)
         self.note(startup_seconds=round(time.perf_counter() - self.opened, 3))
         self.is_recording = True
@@ -188,8 +187,9 @@ class Run:
         if sentence and place(cause) and not isinstance(cause, Refusal | FloatingPointError):
             print(HINT, file=sys.stderr)
         self.note(reason=reason)
-        # A full disk says nothing about the config: the run can be resumed once there is space.
-        self.end("interrupted" if files.is_disk_full(error) else "failed")
+        # A full disk or a process that was killed says nothing about the config: resume the run.
+        passes = files.is_disk_full(error) or isinstance(error, PeerFailed)
+        self.end("interrupted" if passes else "failed")
         raise RunFailed(reason) from error
 
     def _blamed(self, error: Exception) -> str | None:

@@ -32,7 +32,7 @@ ADDED |= {
 ADDED |= {f"augmentation.{key}": 0.0 for key in ("cutout", "mixup", "cutmix")}
 ADDED |= dict.fromkeys(("ema", "init_from", "optimizer.lr", "class_weights", "fold", "folds"))
 ADDED |= dict.fromkeys(("dataset.train", "dataset.test", "dataset.val"))
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps")  # and cuda:N
 PRECISIONS = ("auto", "fp32", "bf16")
 MAX_EPOCHS = 1_000_000  # each takes a millisecond at least, and rewrites the figures of all before
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -145,7 +145,8 @@ def check(cfg: DictConfig) -> None:
     check_facts(cfg)
     check_use(cfg)
     _require_numbers(cfg)
-    _require_one_of(cfg, "device", DEVICES)
+    if not re.fullmatch(r"cuda:\d+", cfg.device):
+        _require_one_of(cfg, "device", DEVICES)
     _require_one_of(cfg, "precision", PRECISIONS)
     _require(cfg, "compile", cfg.compile in ("auto", True, False), "auto, true or false")
     if "interval" in cfg.scheduler:  # Lightning's word; without it, a scheduler is stepped per step

@@ -2,8 +2,9 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 # Ctrl-C; the system or a scheduler; a terminal that was closed; what schedulers warn by
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -33,5 +34,17 @@ def exit_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
+        restore(before)
+
+
+def restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Install `handlers` again, except for signals that are ignored meanwhile."""
+    for number, handler in handlers.items():
+        if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+def ignore() -> None:
+    """Ignore SIGNALS from now on: the process is ending because of one already."""
+    for number in catchable():
+        signal.signal(number, signal.SIG_IGN)

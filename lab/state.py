@@ -1,19 +1,18 @@
 """The state of training: saved whole, checked when it is loaded, resumed exactly."""
 
-import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lab import checkpoint
+from lab import checkpoint, group, ranks
 from lab.average import Average
 from lab.checkpoint import CheckpointError
+from lab.generators import generators, seed_everything, set_generators
 from lab.schedule import Schedule
 
 
@@ -41,6 +40,7 @@ class State:
 
     def __post_init__(self) -> None:
         self.average = Average(self.model, self.optimizer, self.ema) if self.ema else None
+        self.trained = self.model  # what is called in training: `Machine.distribute` replaces it
 
     @property
     def evaluated(self) -> nn.Module:
@@ -98,34 +98,65 @@ class State:
             "images_per_second": round(num_images / max(seconds, 0.001)),
         }
 
+    def gathered_losses(self) -> Tensor:
+        """The losses `(n,)` of the epoch so far, in the order of its images, from all processes of
+        the run, whose models then have the same buffers, those of the first process."""
+        group.copy_from_first(*self.evaluated.buffers())
+        return self._losses().flatten()
+
+    def _losses(self) -> Tensor:
+        """`(steps, B)`, of whole batches."""
+        if not self.losses:
+            return torch.empty(0, 0)
+        own = torch.stack(self.losses)
+        parts = group.gathered(own.cpu()) if ranks.current().are_several else [own]
+        return torch.cat(parts, 1).to(own.device)
+
     def save(self, path: Path) -> None:
+        """Write the state to `path`, which all processes of the run do together: each has losses
+        of its own, and random generators."""
+        first, *others = group.gathered(generators())
         content = {
             "model": self.model.state_dict(),
             "optimizer": checkpoint.state_of(self.optimizer),
             "best_weights": self.best_weights,
             "history": self.history,
             "image_losses": self.image_losses,
-            "losses": torch.stack(self.losses).cpu() if self.losses else torch.empty(0, 0),
+            "losses": self._losses().cpu(),
             "seconds": self.seconds(),
             "steps": self.steps,
             "seed": self.seed,
-            "generators": generators(),
+            "generators": first,
         }
         if self.average:
             content["average"] = self.average.state_dict()
-        checkpoint.save(content, path)
+        if others:
+            content["other_generators"] = others
+        if ranks.current().is_first:
+            checkpoint.save(content, path)
 
     def save_best(self, path: Path) -> None:
         if self.history:
             checkpoint.save({"model": self.best_weights, "epoch": self.best["epoch"]}, path)
 
-    def load(self, path: Path) -> None:
-        """Restore what `save` wrote. Hyper-parameters remain those of the config.
+    def resume(self, path: Path) -> None:
+        """Load the checkpoint if there is one, which the first process reads for all. Each has
+        random numbers of its own."""
+        rank = ranks.current().rank
+        if rank:
+            seed_everything((self.seed + rank * 2**24) % 2**32)
+        saved = group.from_first(checkpoint.load(path) if not rank and path.exists() else None)
+        if saved is not None:
+            self.load(path, saved)
+
+    def load(self, path: Path, saved: dict[str, Any] | None = None) -> None:
+        """Restore what `save` wrote to `path`, or that content itself. Hyper-parameters remain
+        those of the config.
 
         Raises CheckpointError for a file that is not a checkpoint of this model and optimizer, that
         stopped in the middle of an epoch of another length, or that is beyond the last epoch.
         """
-        saved = checkpoint.load(path)
+        saved = saved or checkpoint.load(path)
         try:
             self._check(saved, path)
             self._take(saved)
@@ -193,28 +224,9 @@ class State:
         self.best_weights = checkpoint.own_copies(saved["best_weights"], weights)
         self.history = saved["history"]
         self.image_losses = checkpoint.own_copy(saved["image_losses"], self.image_losses)
-        self.losses = list(checkpoint.own_copy(saved["losses"]).to(self.image_losses.device))
+        losses = checkpoint.own_copy(saved["losses"]).to(self.image_losses.device)
+        self.losses = list(losses[:, group.columns(losses.shape[1])] if len(losses) else losses)
         self.started = time.perf_counter() - saved["seconds"]
-        set_generators(checkpoint.own_copy(saved["generators"]))
-
-
-def generators() -> dict[str, Any]:
-    """The state of every random generator, as tensors and primitives."""
-    name, keys, *rest = numpy.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(keys.astype(numpy.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_generators(state: dict[str, Any]) -> None:
-    random.setstate(state["python"])
-    name, keys, position, *rest = state["numpy"]
-    if not 0 <= position <= len(keys) == 624:  # NumPy would read past the end
-        raise ValueError("the state of NumPy's generator is damaged")
-    numpy.random.set_state((name, keys.numpy().astype(numpy.uint32), position, *rest))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        own = [saved["generators"], *saved.get("other_generators", [])]
+        if (rank := ranks.current().rank) < len(own):
+            set_generators(checkpoint.own_copy(own[rank]))

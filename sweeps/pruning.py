@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from lab import ranks
 from lab.build import make
 from lab.run import Pruned
 
@@ -13,11 +14,24 @@ def report_to_search(trial: int | None, epochs: int, history: list[dict[str, Any
     """Report the epochs of a trial to its search, if there is one with a pruner.
 
     `history` has a row of figures per finished epoch, of `epochs` in all. An epoch that was
-    reported before the trial was resumed is not reported again. Raises Pruned if the trial is not
-    worth any more epochs.
+    reported before the trial was resumed is not reported again. Raises Pruned, in all processes of
+    the run, if the trial is not worth any more epochs.
     """
-    if trial is None or not (job := HydraConfig.get()).sweeper.get("pruner"):
+    if trial is None:
         return
+    from lab import group  # not at the top: it imports torch
+
+    is_over = ranks.current().is_first and _is_over(trial, epochs, history)
+    if group.from_first(is_over):
+        best = max(row["val_accuracy"] for row in history)
+        seconds = round(sum(row["seconds"] for row in history), 2)
+        figures = {"val_accuracy": best, "epochs": len(history), "seconds": seconds}
+        raise Pruned(len(history), figures)
+
+
+def _is_over(trial: int, epochs: int, history: list[dict[str, Any]]) -> bool:
+    if not (job := HydraConfig.get()).sweeper.get("pruner"):
+        return False
     import optuna
 
     from sweeps.optuna_backend import load_study
@@ -30,8 +44,4 @@ def report_to_search(trial: int | None, epochs: int, history: list[dict[str, Any
     for step, row in enumerate(history):  # counted from 0, as pruners do
         if step not in found.intermediate_values:
             reporter.report(row[objective], step)
-    if len(history) < epochs and reporter.should_prune():
-        best = max(row["val_accuracy"] for row in history)
-        seconds = round(sum(row["seconds"] for row in history), 2)
-        figures = {"val_accuracy": best, "epochs": len(history), "seconds": seconds}
-        raise Pruned(len(history), figures)
+    return len(history) < epochs and reporter.should_prune()

@@ -100,11 +100,12 @@ def commands() -> list[Command]:
     lines = [line for block in blocks("bash") for line in block.splitlines()]
     found = []
     for line in [*lines, *inline_code()]:
-        found += re.findall(r"python \S+\.py.*", line.split("$(")[-1].split(')"')[0])
+        text = line.split("$(")[-1].split(')"')[0]
+        found += re.findall(r"(?:python|torchrun(?: --\S+)+) \S+\.py.*", text)
     read = []
     for line in found:
         text, _, comment = line.partition(" #")
-        _, script, *words = shlex.split(re.sub(r"^watch -n \d+ ", "", text))
+        _, script, *words = shlex.split(re.sub(r"^(torchrun) (--\S+ )+", r"\1 ", text))
         read.append(Command(script, tuple(words), comment.strip()))
     for span in inline_code():
         words = [] if span in REFUSED else span.split()
@@ -252,7 +253,7 @@ def test_no_command_is_overlooked():
     others = ("pip", "uv", "conda", "pytest", "tail", "watch", "optuna-dashboard", "#")
     for block in blocks("bash"):
         for line in filter(None, block.splitlines()):
-            assert line.startswith(("python ", *others)), line
+            assert line.startswith(("python ", "torchrun ", *others)), line
     for command in commands():
         assert (PROJECT / command.script).is_file(), command
 

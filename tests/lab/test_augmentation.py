@@ -66,7 +66,7 @@ def test_options_are_combined():
     for images, targets, weights in batches(noise(), changes):
         assert images.shape == (16, 3, 12, 12) and images.isfinite().all()
         assert targets.shape == (16, 10) and torch.allclose(targets.sum(1), torch.ones(16))
-        assert torch.equal(weights, torch.ones(16))
+        assert torch.equal(weights, torch.full((16,), 1 / 16))
 
 
 def test_the_batches_are_those_of_before_where_nothing_new_is_asked_for():

@@ -8,8 +8,8 @@ from torch import nn
 
 from lab.build import build
 from lab.errors import ConfigError
+from lab.generators import generators
 from lab.model_check import check_model
-from lab.state import generators
 
 NETS = """
 import torch

@@ -238,3 +238,35 @@ def test_nothing_that_a_stranger_left_in_a_sweep_folder_is_unpickled(
     (made,) = {path.parent for path in folder.glob("20*/*_answer.json")}
     assert made.stat().st_mode & 0o777 == 0o700
     assert len(list(made.glob("*_answer.json"))) == 2
+
+
+def test_two_tasks_train_one_run_together(sweep, project, uninterrupted, cluster):
+    """As one process does, up to rounding; when it is preempted, it resumes."""
+    command = (*LONG, "batch_size=2", "epochs=30", "precision=fp32")
+    tasks = ("hydra.launcher.nodes=1", "hydra.launcher.tasks_per_node=2")
+    process = sweep(*command, *tasks, wait=False)
+    cluster.wait_for(lambda: list(project.glob("runs/mine/*/last.pt")), 90)
+    cluster.call("sbatch", "-p", "high", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    (folder,) = project.glob("runs/mine/job-*")
+    log = (folder / "script.log").read_text()
+    assert log.count("2 processes train together") == log.count("resumed after epoch") + 1 == 2
+    result = json.loads((folder / "result.json").read_text())
+    alone = json.loads((uninterrupted(*command) / "result.json").read_text())
+    assert result["processes"] == 2 and result["status"] == "finished"
+    assert result["val_loss"] == pytest.approx(alone["val_loss"], rel=0.02)
+
+
+def test_a_command_need_not_wait_for_its_jobs(sweep, project, cluster):
+    command = ("model=linear", "debug=smoke", "seed=0,1")
+    apart = ("hydra.launcher.wait=false", "+hydra.launcher.additional_parameters.nice=1")
+    cluster.call("scontrol", "update", "PartitionName=main", "State=DOWN")
+    output, code = sweep(*command, *apart)
+    assert code == 0 and "python results.py runs/mine" in output and "squeue --me" in output
+    assert len(cluster.queue()) == 2
+    output, code = sweep(*command, *apart)
+    assert code == 0 and "2 queued" in output and len(cluster.queue()) == 2, output
+    cluster.call("scontrol", "update", "PartitionName=main", "State=UP")
+    output, code = sweep(*command)  # without wait=false, it waits
+    assert code == 0 and "| 2    |" in output, output
