@@ -154,13 +154,13 @@ class Link:
 def generators_kept() -> Iterator[None]:
     """The random generators are afterwards as before: a tracker may draw a name from them, and the
     results of a run do not depend on its trackers."""
-    from lab import state  # not at the top: it imports torch
+    from lab import generators  # not at the top: it imports torch
 
-    before = state.generators()
+    before = generators.generators()
     try:
         yield
     finally:
-        state.set_generators(before)
+        generators.set_generators(before)
 
 
 def named(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -1,6 +1,12 @@
 import json
 from pathlib import Path
 
+import pytest
+from conftest import composed
+
+from lab import schema
+from lab.errors import ConfigError
+
 TINY = ("dataset=digits", "debug=profile", "model=linear", "hydra.run.dir=run")
 
 
@@ -20,12 +26,14 @@ def test_the_costliest_operations_and_a_trace(script, capfd):
     assert any(event["name"] == "aten::addmm" and event["ph"] == "X" for event in events)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_too_short_says_so(script, capfd):
     assert script(*TINY, "limit=64", "batch_size=64") == 0
     assert "nothing is profiled: the run has 3 steps, and needs 4" in capfd.readouterr().out
     assert not Path("run/trace.json").exists()
 
 
-def test_values_that_are_refused(script, capfd):
-    assert script(*TINY, "profile=0") == 1
-    assert "profile=0 is not allowed" in "".join(capfd.readouterr())
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_values_that_are_refused(steps):
+    with pytest.raises(ConfigError, match=f"profile={steps} is not allowed"):
+        schema.check(composed(f"profile={steps}", "name=x"))

@@ -10,10 +10,12 @@ import pytest
 import yaml
 from conftest import apart, composed, run_folders
 from fake_trackers import Told
+from hydra.utils import instantiate
 
 from lab import command_line, extras, schema, tracker_wandb, trackers
 from lab.errors import Refusal, explain
 
+slow = pytest.mark.slow
 TINY = ("dataset=digits", "model=linear", "limit=32", "batch_size=32", "epochs=3")
 TINY += ("scheduler=constant", "hydra.run.dir=run")
 
@@ -72,7 +74,7 @@ def test_several_are_told_the_same_by_the_names_that_their_users_expect(script):
     assert end[1]["test/accuracy"] == accuracy and end[2:5] == [3, "finished", None]
 
 
-@pytest.mark.slow
+@slow
 def test_the_results_do_not_depend_on_trackers(script, tmp_path):
     words = (*TINY, "augmentation=shift", "model=mlp", "model.dropout=0.3")
     words = [word for word in words if word != "model=linear"]
@@ -84,7 +86,10 @@ def test_the_results_do_not_depend_on_trackers(script, tmp_path):
     assert figures[0] == figures[1]
 
 
-@pytest.mark.parametrize("lost", [[0], [2]], ids=["never there", "gone and back"])
+@pytest.mark.parametrize(
+    "lost",
+    [pytest.param([0], marks=slow, id="never there"), pytest.param([2], id="gone and back")],
+)
 def test_a_tracker_that_fails_is_one_warning(script, capfd, lost):
     words = (*fake("Failing", "a", epochs=lost), *fake("Told", "b"))
     assert script(*TINY, *words) == 0
@@ -115,13 +120,14 @@ def test_a_resumed_run_continues_the_same_tracker_run(script):
     assert [call[3] for call in told() if call[0] == "start"] == [0, 3]
 
 
-@pytest.mark.slow
+@slow
 def test_a_tracker_that_is_chosen_later_gets_all_epochs(script):
     assert script(*TINY) == 0
     assert script("resume=run", "epochs=4", *fake()) == 0
     assert epochs() == [1, 2, 3, 4]
 
 
+@slow
 def test_a_run_that_fails_says_why(script):
     words = ("optimizer=sgd", "optimizer.lr=1e30")
     assert script(*TINY, *words, *fake()) == 1
@@ -129,7 +135,7 @@ def test_a_run_that_fails_says_why(script):
     assert (call, epoch, status) == ("end", 0, "failed") and reason == result()["reason"]
 
 
-@pytest.mark.slow
+@slow
 def test_each_job_of_a_sweep_closes_its_own_run(script, tmp_path):
     words = [word for word in TINY if not word.startswith(("hydra.run", "epochs"))]
     assert script("-m", "name=lr/first", *words, "epochs=1", "seed=0,1", *fake()) == 0
@@ -150,10 +156,10 @@ def test_a_package_that_is_missing_is_named_before_any_work(script, monkeypatch,
     output = "".join(capfd.readouterr())
     assert "logger=mlflow needs the package mlflow" in output and "Traceback" not in output
     assert not Path("run/metrics.csv").exists()
-    for name in ("tensorboard", "mlflow", "wandb", "trackio"):
-        cfg = composed(f"logger={name}")
-        with pytest.raises(Refusal, match=r"pip install -r env/requirements-trackers\.txt"):
-            trackers.Trackers(cfg, Path("run")).build()
+    cfg = composed("logger=[tensorboard,mlflow,wandb,trackio]")
+    for name in cfg.logger:
+        with pytest.raises(Exception, match=r"pip install -r env/requirements-trackers\.txt"):
+            instantiate(cfg.logger[name])
 
 
 def test_names_of_figures():
@@ -214,10 +220,9 @@ def test_the_class_of_a_tracker_is_that_of_its_file(script, folder, capfd, monke
     [
         ("mlflow", {"tracking_uri": "http://evil"}, "logger.mlflow.tracking_uri=http://evil"),
         ("mlflow", {"tracking_uri": "${oc.env:HOME}"}, "logger.mlflow.tracking_uri="),
-        ("mlflow", {"experiment": "theirs"}, "logger.mlflow.experiment=theirs"),
-        ("mlflow", {"unknown": 3}, "logger.mlflow.unknown=3"),
         ("wandb", {"entity": "theirs", "project": "open"}, "logger.wandb.entity=theirs"),
-        ("trackio", {"project": "theirs"}, "logger.trackio.project=theirs"),
+        pytest.param("mlflow", {"unknown": 3}, "logger.mlflow.unknown=3", marks=slow),
+        pytest.param("trackio", {"project": "x"}, "logger.trackio.project=x", marks=slow),
     ],
 )
 def test_a_run_folder_does_not_choose_where_figures_are_sent(folder, name, settings, override):

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import composed
 
-from lab import verdict
+from lab import schema, verdict
+from lab.errors import ConfigError
 
 RESULT = {"test_accuracy": 0.7188, "best_epoch": 3}
 
@@ -38,6 +39,7 @@ def test_whether_a_batch_was_learnt_by_heart(right, count, losses, found):
     assert ("cannot" in said) == (right < count)
 
 
+@pytest.mark.slow
 def test_a_model_that_ignores_its_images_cannot_learn_them(script, capfd):
     """By the command: with a learning rate of almost nothing, the last lines say that it failed."""
     words = ("dataset=digits", "debug=overfit", "epochs=2", "optimizer.lr=1e-9", "model=linear")
@@ -46,6 +48,7 @@ def test_a_model_that_ignores_its_images_cannot_learn_them(script, capfd):
     assert "the model cannot learn a batch by heart" in output and "test accuracy" not in output
 
 
-def test_memorise_needs_validation_on_the_training_images(script, capfd):
-    assert script("dataset=digits", "memorise=true") == 1
-    assert "memorise=True is not allowed" in "".join(capfd.readouterr())
+def test_memorise_needs_validation_on_the_training_images():
+    with pytest.raises(ConfigError, match="memorise=True is not allowed"):
+        schema.check(composed("dataset=digits", "memorise=true", "name=x"))
+    schema.check(composed("dataset=digits", "memorise=true", "val_size=0", "name=x"))
