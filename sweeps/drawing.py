@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROW, PANEL = 0.3, 0.95  # inches: a row, and what each panel has beside its rows
 DPI = 150
-PATIENCE = 60  # seconds for a figure; if its process was killed, nobody else says so
+PATIENCE = 30  # seconds; nobody says so if the process that draws was killed
 Panels = list[dict[str, Any]]  # `sweeps.figure.panels` makes them
 Draw = Callable[[Panels], Callable[[], bytes]]
 
@@ -34,14 +34,22 @@ def drawing_beside() -> Iterator[Draw]:
     if sys.platform != "linux" or None in streams:
         yield drawing_here
         return
-    from multiprocessing import get_context
+    from multiprocessing import TimeoutError, get_context
 
     # The command itself ends on Ctrl-C, and its process with it.
     with get_context("fork").Pool(1, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         pool.apply_async(_prepare)
 
         def begin(panels: Panels) -> Callable[[], bytes]:
-            return partial(pool.apply_async(drawn, (panels,)).get, PATIENCE)
+            result = pool.apply_async(drawn, (panels,))
+
+            def wait() -> bytes:
+                try:
+                    return result.get(PATIENCE)
+                except TimeoutError:  # its process was killed, or starves
+                    return drawn(panels)
+
+            return wait
 
         yield begin
 

@@ -61,6 +61,13 @@ def test_a_png_is_drawn_here_and_beside():
     assert image.imread(io.BytesIO(here)).shape[1] == 7 * drawing.DPI
 
 
+def test_a_process_that_does_not_answer_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(drawing, "PATIENCE", 0)
+    panels = figure.panels([row("a"), row("b")], ["model"])
+    with drawing.drawing_beside() as draw:
+        assert draw(panels)().startswith(b"\x89PNG")
+
+
 def test_what_fails_beside_is_raised_here():
     with drawing.drawing_beside() as draw, pytest.raises(ValueError):
         draw([])()
