@@ -79,8 +79,8 @@ def _chosen(lines: Sequence[str], most: int) -> list[str]:
 
 
 def shown(epochs: int, most: int) -> list[int]:
-    """At most `most` epochs, the first and the last among them, at even distances. page.js has the
-    same formula."""
+    """At most `most` epochs, the first and the last among them, at even distances. overview.js has
+    the same formula."""
     count = min(epochs, most)
     return [1 + index * (epochs - 1) // max(1, count - 1) for index in range(count)]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lab import files, record
 from lab.escape import in_markdown, one_line
-from sweeps import figure, live, page, runs
+from sweeps import figure, live, overview, runs
 from sweeps.drawing import Draw, drawing_here
 from sweeps.table import formatted, markdown, short, spread
 
@@ -29,7 +29,7 @@ def summarise(folders: Sequence[Path], draw: Draw = drawing_here) -> None:
     try:
         files.write_csv(folders[0] / "results.csv", csv_rows(found, varied))
         files.write_text(folders[0] / "results.md", marked_up + "\n")
-        content = page.content(folders[0], found, varied, rows, live.is_live(folders, found))
+        content = overview.content(folders[0], found, varied, rows, live.is_live(folders, found))
         files.write_text(folders[0] / "results.html", content)
         if drawn:
             files.write_bytes(folders[0] / "results.png", drawn())

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lab import files
 from lab.errors import Refusal
 from lab.escape import one_line
-from sweeps import epochs, live, page, runs
+from sweeps import epochs, live, overview, runs
 from sweeps.figure import shortened
 
 PAUSE = 2.0  # seconds between two looks, or ten times what a look takes
@@ -29,14 +29,14 @@ def watch(folders: Sequence[Path]) -> None:
     """
     with ExitStack() as stack:
         view: Lines = stack.enter_context(Bars()) if sys.stdout.isatty() else Lines()
-        written = -page.RELOAD
+        written = -overview.RELOAD
         while True:
             began = time.monotonic()
             found, is_live = look(folders)
             view.show(found, total_of(folders, found))
             if not is_live:
                 return
-            if found and time.monotonic() - written >= page.RELOAD:
+            if found and time.monotonic() - written >= overview.RELOAD:
                 written = time.monotonic()
                 write_page(folders[0], found, view)
             time.sleep(max(PAUSE, 10 * (time.monotonic() - began)))
@@ -65,7 +65,7 @@ def total_of(folders: Sequence[Path], found: list[dict[str, Any]]) -> int:
 def write_page(folder: Path, found: list[dict[str, Any]], view: "Lines") -> None:
     varied = runs.what_varied(found)
     try:
-        content = page.content(folder, found, varied, runs.grouped(found, varied), is_live=True)
+        content = overview.content(folder, found, varied, runs.grouped(found, varied), is_live=True)
         files.write_text(folder / "results.html", content)
     except OSError as error:  # in somebody else's folder, for instance: watching it is still good
         view.say_once(str(error))

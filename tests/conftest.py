@@ -16,6 +16,7 @@ import numpy
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Tests run in parallel, one per core, and floating-point sums depend on the number of threads.
@@ -78,6 +79,8 @@ def call_with(monkeypatch: pytest.MonkeyPatch, file: str, *arguments: str) -> in
         runpy.run_path(str(PROJECT / file), run_name="__main__")
     except SystemExit as end:
         return end.code or 0
+    finally:
+        HydraConfig.instance().cfg = None  # the folder that paths start in, for instance
     return 0
 
 

@@ -5,6 +5,7 @@ hundreds of runs can be killed in minutes. `interpose.c` stands between Python a
 """
 
 import ctypes
+import gc
 import json
 import os
 import runpy
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+
+from hydra._internal.hydra import Hydra
 
 TESTS = Path(__file__).resolve().parent
 KILL, KILL_HALFWAY, FULL = range(3)  # as in interpose.c
@@ -57,6 +60,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     call(warm_up)
+    gc.freeze()  # a collection in a child would copy all that was imported
     for line in sys.stdin:
         child = os.fork()
         if not child:
@@ -67,6 +71,8 @@ def main() -> None:
 
 def call(command: list[str]) -> int:
     """Run `python COMMAND` in this process; return the exit code."""
+    if "-m" not in command:  # as in conftest.py
+        Hydra.get_mode = lambda *_, **__: None
     sys.argv = [str(TESTS.parent / command[0]), *command[1:]]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

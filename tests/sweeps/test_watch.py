@@ -71,7 +71,7 @@ def test_the_page_is_written_again(tmp_path, monkeypatch, capfd):
 
 def test_a_page_that_cannot_be_written_is_said_once(tmp_path, monkeypatch, capfd):
     folder = note(fabricate(tmp_path / "a"), status="running")
-    monkeypatch.setattr(watch.page, "RELOAD", 0)
+    monkeypatch.setattr(watch.overview, "RELOAD", 0)
 
     def refuse(path, _):
         raise OSError(f"{path} could not be written")

@@ -8,7 +8,7 @@ import pytest
 from fabricated import CONFIG, fabricate, note, write_metrics
 
 from lab import record
-from sweeps import live, page, runs
+from sweeps import live, overview, runs
 
 HOSTILE = [
     "<script>window.hacked = 1</script>",
@@ -23,7 +23,7 @@ def written(root) -> str:
     found = runs.read([root])
     varied = runs.what_varied(found)
     rows = runs.grouped(found, varied)
-    content = page.content(root, found, varied, rows, live.is_live([root], found))
+    content = overview.content(root, found, varied, rows, live.is_live([root], found))
     (root / "results.html").write_text(content, encoding="utf-8")
     return content
 
@@ -84,13 +84,13 @@ def test_a_running_job_has_epoch_accuracy_and_time_left(tmp_path):
     running = content[content.index("Running: 1") : content.index("<h2>Table")]
     for text in ("mlp-mnist-0", "2 of 8", "62.50", "about 10 min"):
         assert f">{text}</td>" in running
-    assert data_of(content)["reload"] == page.RELOAD and "reloads itself" in content
+    assert data_of(content)["reload"] == overview.RELOAD and "reloads itself" in content
 
 
 def test_it_reloads_between_two_jobs_of_a_sweep(tmp_path):
     sweep(tmp_path)
     with live.sweeping(tmp_path, 20):
-        assert data_of(written(tmp_path))["reload"] == page.RELOAD
+        assert data_of(written(tmp_path))["reload"] == overview.RELOAD
     assert data_of(written(tmp_path))["reload"] == 0
 
 
@@ -111,7 +111,7 @@ def many(count: int) -> list[dict]:
     """Runs as `runs.read` gives them: five seeds of each setting, on two datasets."""
     return [
         {
-            "status": "finished", "folder": page.Path(f"many/{n}"), "seed": n % 5,
+            "status": "finished", "folder": overview.Path(f"many/{n}"), "seed": n % 5,
             "val_accuracy": n // 5 / count, "test_accuracy": 0.5, "seconds": 1.0, "config": (),
             "values": {"lr": f"{n // 5 / 1e6}", "dataset": "ab"[n // 5 % 2]},
         }
@@ -124,25 +124,27 @@ def test_many_runs_are_thinned_openly():
     found[7] |= {"status": "running"}
     varied = ["lr", "dataset"]
     rows = runs.grouped(found, varied)
-    shown, shown_rows = page.chosen(found, varied, rows)
-    assert len(shown) <= page.MOST + 1 and found[7] in shown
+    shown, shown_rows = overview.chosen(found, varied, rows)
+    assert len(shown) <= overview.MOST + 1 and found[7] in shown
     best = {row["setting"] for row in shown_rows}
     assert len(best) == 200 and all(row["runs"] == 5 for row in shown_rows)
     assert {setting[1] for setting in best} == {"a", "b"}
     assert min(float(lr) for lr, _ in best) == 400 / 1e6
-    content = page.content(page.Path("many"), found, varied, rows, is_live=True)
+    content = overview.content(overview.Path("many"), found, varied, rows, is_live=True)
     assert f"have {len(shown)} of the runs" in content
 
 
 def test_a_page_of_a_thousand_runs_has_three_megabytes_at_most(tmp_path, monkeypatch):
     one = write_metrics(fabricate(tmp_path / "run"), [0.98765 - 0.3 / n for n in range(1, 400)])
-    curves = page.epochs.curves
-    monkeypatch.setattr(page.epochs, "curves", lambda _, most: curves(one, most))
+    curves = overview.epochs.curves
+    monkeypatch.setattr(overview.epochs, "curves", lambda _, most: curves(one, most))
     found = many(1000)
     for number, run in enumerate(found):
-        run["folder"] = page.Path(f"many/{'model=mlp,optimizer.lr=0.00123,' * 3}{number}")
+        run["folder"] = overview.Path(f"many/{'model=mlp,optimizer.lr=0.00123,' * 3}{number}")
     varied = ["lr", "dataset"]
-    content = page.content(page.Path("many"), found, varied, runs.grouped(found, varied), False)
+    content = overview.content(
+        overview.Path("many"), found, varied, runs.grouped(found, varied), False
+    )
     assert 1e6 < len(content.encode()) < 3e6
     assert "Curves of more than 60 epochs are thinned" in content
 
@@ -281,7 +283,7 @@ def test_a_browser_shows_markup_as_text(browser, tmp_path):
 
 @pytest.mark.browser
 def test_it_reloads_while_something_runs(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "RELOAD", 1)
+    monkeypatch.setattr(overview, "RELOAD", 1)
     folder = note(sweep(tmp_path) / "mlp-mnist-0", status="running")
     with record.locked(folder):
         written(tmp_path)
@@ -298,13 +300,13 @@ def test_it_reloads_while_something_runs(browser, tmp_path, monkeypatch):
 @pytest.mark.browser
 def test_a_thousand_runs_open_in_a_second(browser, tmp_path, monkeypatch):
     one = write_metrics(fabricate(tmp_path / "run"), [0.98765 - 0.3 / n for n in range(1, 400)])
-    curves = page.epochs.curves
-    monkeypatch.setattr(page.epochs, "curves", lambda _, most: curves(one, most))
+    curves = overview.epochs.curves
+    monkeypatch.setattr(overview.epochs, "curves", lambda _, most: curves(one, most))
     found = many(1000)
     varied = ["seed", "lr", "dataset"]  # a row per run
     for run in found:
         run["values"] |= {"seed": str(run["seed"])}
-    content = page.content(tmp_path, found, varied, runs.grouped(found, varied), False)
+    content = overview.content(tmp_path, found, varied, runs.grouped(found, varied), False)
     (tmp_path / "results.html").write_text(content, encoding="utf-8")
     times = []
     for _ in range(3):

@@ -1,6 +1,6 @@
 """results.html: a table that sorts and filters, panels, learning curves, and what did not finish.
 
-The table and the curves are drawn by page.js from the data in the page, the rest is HTML. Run
+The table and the curves are drawn by overview.js from the data in the page, the rest is HTML. Run
 folders may be a stranger's: all text goes through `lab.page`, or is set as text by the script.
 """
 
@@ -51,7 +51,7 @@ def content(
         *_curve_section(data),
         *_unfinished(folder, found),
     ]
-    script, style = _beside("page.js") + _beside("curves.js"), _beside("page.css")
+    script, style = _beside("overview.js") + _beside("curves.js"), _beside("overview.css")
     title = f"Results of {one_line(folder.absolute().name)}"
     return page.page(title, *body, style=style, script=script, data=data)
 
