@@ -56,12 +56,12 @@ def write_run(
     settings |= {"test_accuracy": accuracy, "val_accuracy": accuracy + 0.01 * draw.random()}
     if number % 50 == 49:
         settings |= {"status": "failed", "reason": "loss is nan after epoch 3: lower optimizer.lr."}
-    (own / "result.json").write_text(json.dumps(result | settings, indent=2))
+    (own / "result.json").write_text(json.dumps(result | settings, indent=2), "utf-8")
     text = re.sub("dropout: .*", f"dropout: {dropout}", config)
     text = re.sub("Digits", dataset.capitalize(), text)
     text = re.sub("^seed: .*", f"seed: {number % SEEDS}", text, flags=re.MULTILINE)
     text = re.sub("^epochs: .*", f"epochs: {epochs}", text, flags=re.MULTILINE)
-    (own / "config.yaml").write_text(text)
+    (own / "config.yaml").write_text(text, "utf-8")
     curve = [accuracy - draw.random() * 0.3 / epoch for epoch in range(1, epochs + 1)]
     rows = [[epoch, 1 - y, 1 - y, y, 1e-3, 0.5, 1000] for epoch, y in enumerate(curve, start=1)]
     lines = [",".join(map(str, row)) for row in (head, *rows)]

@@ -61,6 +61,7 @@ def windows(root: Path, arguments: str, **variables: str) -> subprocess.Complete
 
 
 @needs_bash
+@pytest.mark.slow
 def test_a_sweep_and_its_summary_need_neither_a_reader_nor_what_windows_lacks(tmp_path, data_dir):
     grid = "-m name=mine debug=smoke model=linear seed=0,1 | head -1"
     done = windows(tmp_path, grid, DATA_DIR=str(data_dir))

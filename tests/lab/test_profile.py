@@ -15,7 +15,7 @@ def test_the_costliest_operations_and_a_trace(script, capfd):
     lines = capfd.readouterr().out.splitlines()
     (start,) = (n for n, line in enumerate(lines) if "costliest operations of 10 steps" in line)
     rows = [line.split() for line in lines[start + 1 :] if "×" in line]
-    assert len(rows) == 10 and all(row[-1].startswith("aten::") for row in rows)
+    assert len(rows) == 10 and "aten::addmm" in [row[-1] for row in rows]
     shares = [float(row[0].rstrip("%")) for row in rows]
     assert shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.5
     assert max(map(len, lines[start:])) <= 90

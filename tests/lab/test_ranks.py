@@ -118,6 +118,7 @@ def uninterrupted(processes) -> Path:
     return train(processes, 2, "uninterrupted", *LONG)
 
 
+@slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(processes, uninterrupted):
     run = processes.folder / "term"
     assert stop(processes, 2, "term", signal.SIGTERM, 1) == [143, 143]
@@ -176,6 +177,7 @@ def test_what_is_refused_is_said_once(processes, words, said):
     assert outputs[0].count(said) == 1 and "Traceback" not in outputs[0], outputs
 
 
+@slow
 def test_a_failure_of_another_process_is_reported_by_the_first(processes):
     """The module is somebody's own, and fails in process 1 alone."""
     (processes.folder / "own.py").write_text(

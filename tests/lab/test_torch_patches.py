@@ -15,7 +15,11 @@ import lab.torch_patches  # noqa: F401
 
 
 @pytest.mark.parametrize(
-    "words", [("dataset=mnist", "model=mlp"), ("dataset=digits", "model=vit", "optimizer=adamw")]
+    "words",
+    [
+        ("dataset=mnist", "model=mlp"),
+        pytest.param(("dataset=digits", "model=vit", "optimizer=adamw"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_that_is_not_compiled_does_not_import_the_compiler(tmp_path, data_dir, words):
     command = [sys.executable, "-X", "importtime", PROJECT / "script.py", *words, "debug=smoke"]

@@ -157,7 +157,8 @@ def run_elsewhere(folder: Path, result: dict, monkeypatch) -> None:
 ONE_AT_A_TIME = ("hydra/launcher=local", "hydra.launcher.parallel=1")
 
 
-@pytest.mark.parametrize("more", [(), pytest.param(ONE_AT_A_TIME, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ONE_AT_A_TIME])
 def test_a_job_that_another_command_begins_at_the_same_time_is_waited_for(
     script, tmp_path, monkeypatch, capfd, more
 ):

@@ -87,6 +87,7 @@ def test_repeating_the_command_adds_trials_up_to_the_total(search, tmp_path, cap
     assert "HYDRA" not in capfd.readouterr().out  # nothing is launched
 
 
+@slow
 @pytest.mark.parametrize("backend", BOTH)
 def test_trials_that_raise_or_return_nan_count_as_failed(search, tmp_path, capfd, backend):
     command = (f"hydra/sweeper={backend}", "word=choice(good,bad,nan)", "x=interval(0,1)")
@@ -106,6 +107,7 @@ def test_too_many_failed_trials_end_the_search(search, tmp_path, capfd):
     assert "No trial finished." in output and len(table(tmp_path / "found")) == 6
 
 
+@slow
 @pytest.mark.parametrize("backend", BOTH)
 def test_several_objectives_give_the_pareto_front(search, tmp_path, capfd, backend):
     objectives = (
@@ -139,7 +141,7 @@ def test_trials_can_be_stored_in_a_database(search, tmp_path):
 @needs["optuna"]
 @pytest.mark.parametrize(
     "sampler",
-    ["tpe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("random", "gp", "nsga2"))],
+    ["random", *(pytest.param(n, marks=slow) for n in ("tpe", "gp", "nsga2"))],
 )
 def test_every_sampler_is_reproducible(search, tmp_path, sampler):
     command = ("hydra/sweeper=optuna", f"hydra/sweeper/sampler={sampler}", *SPACE)
@@ -228,7 +230,8 @@ def test_another_search_with_the_same_name_is_refused(search, capfd):
 
 @needs["optuna"]
 @pytest.mark.parametrize(
-    ("pruner", "setting"), [("median", "n_startup_trials=2"), ("hyperband", "max_resource=6")]
+    ("pruner", "setting"),
+    [("median", "n_startup_trials=2"), pytest.param("hyperband", "max_resource=6", marks=slow)],
 )
 def test_a_pruned_trial_ends_early_and_stays_pruned(script, tmp_path, capfd, pruner, setting):
     chosen = (f"hydra/sweeper/pruner={pruner}", f"hydra.sweeper.pruner.{setting}")
@@ -455,6 +458,7 @@ def test_a_search_continues_after_half_a_record(search, tmp_path, capfd):
     assert f"{journal} is damaged in line 1 of" in error and "Traceback" not in error
 
 
+@slow
 @needs["optuna"]
 def test_a_search_that_was_killed_between_two_parameters_proposes_the_same(search, tmp_path):
     command = ("hydra/sweeper=optuna", *SPACE, "count=range(0,9)", "word=good,fine", trials(3))
