@@ -129,9 +129,8 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(processes, uninte
     assert_same_result(run, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    "ranks", [(0,), pytest.param((1,), marks=slow), pytest.param((0, 1), marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
 def test_when_a_process_is_killed_the_others_end_and_the_run_resumes(
     processes, uninterrupted, ranks
 ):
@@ -194,6 +193,7 @@ def test_a_failure_of_another_process_is_reported_by_the_first(processes):
     assert "process 1 (of 0 to 1) failed: it is too dark here" in outputs[0], outputs
 
 
+@slow
 def test_help_is_printed_once(processes):
     codes, outputs = processes(2, "--help")
     assert codes == [0, 0] and "Groups" in outputs[0] and outputs[1] == ""
