@@ -65,7 +65,7 @@ def write_run(
     curve = [accuracy - draw.random() * 0.3 / epoch for epoch in range(1, epochs + 1)]
     rows = [[epoch, 1 - y, 1 - y, y, 1e-3, 0.5, 1000] for epoch, y in enumerate(curve, start=1)]
     lines = [",".join(map(str, row)) for row in (head, *rows)]
-    (own / "metrics.csv").write_text("\n".join(lines) + "\n")
+    (own / "metrics.csv").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def summarise(folder: Path) -> tuple[float, float]:

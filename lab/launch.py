@@ -46,7 +46,7 @@ def open_run(cfg: DictConfig) -> Iterator["run.Run | Follower"]:
             yield follower
         return
     with run.open_run(cfg) as opened:
-        if not opened.is_over:
+        if ranks.current().are_several and not opened.is_over:
             config = OmegaConf.to_yaml(OmegaConf.create(record.portable(cfg)))
             ranks.announce(folder=str(opened.folder), config=config)
         try:

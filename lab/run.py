@@ -221,8 +221,9 @@ class Run:
             part = 1 + len(self.result.get("earlier", []))
             self.note(changes=changes.write(self.folder, self.before, part))
         files.write_json(self.folder / "result.json", self.result)
-        if status == "running":
-            record.write_config(self.folder / "config.yaml", self.cfg)
+        path = self.folder / "config.yaml"
+        if status == "running" and (self.is_resumed or not path.exists()):
+            record.write_config(path, self.cfg)
 
     def _what(self) -> str:
         model, dataset, optimizer = (self.result.get(name, "?") for name in GROUPS)
