@@ -7,7 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -50,6 +50,16 @@ def data_dir(tmp_path_factory) -> Path:
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         write_mnist_like(root, name)
     return root
+
+
+def half_slow(cases: Iterable) -> list:
+    """The cases of a table, every second one for the slow tests alone."""
+    cases = list(cases)
+    for number, case in enumerate(cases):
+        if number % 2 and not hasattr(case, "marks"):
+            values = case if isinstance(case, tuple) else (case,)
+            cases[number] = pytest.param(*values, marks=pytest.mark.slow)
+    return cases
 
 
 def options(group: str) -> list[str]:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import PROJECT, composed, options, run_folders
+from conftest import PROJECT, composed, half_slow, options, run_folders
 from hydra.utils import instantiate
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -199,7 +199,9 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(
+    ("arguments", "message"), half_slow(REFUSALS), ids=lambda value: " ".join(value)
+)
 def test_invalid_overrides_are_refused(script, capfd, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would fail differently
     assert script(*arguments) == 1

@@ -15,7 +15,7 @@ import numpy
 import pytest
 import torch
 import yaml
-from conftest import PROJECT, apart, run_folders
+from conftest import PROJECT, apart, half_slow, run_folders
 from PIL import Image
 
 pytestmark = pytest.mark.xdist_group("evaluate")  # the tests share a run, trained by one worker
@@ -172,26 +172,28 @@ def test_a_report_of_an_interrupted_run_on_another_dataset(evaluate, run, tmp_pa
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (
-            ["report=RUN"],
-            "is within a run folder, which evaluation leaves as it is: choose RUN/r",
-        ),
-        (["report=RUN/a/report"], "is within a run folder"),
-        (["report=RUN/../run"], "is within a run folder"),
-        (["report=linked/run/out"], "is within a run folder"),
-        (["predictions=RUN/metrics.csv"], "metrics.csv is within a run folder"),
-        (["predictions=other/metrics.csv"], "other/metrics.csv is within a run folder"),
-        (["report=other"], "other is within a run folder"),
-        (["predictions=out.txt"], "out.txt is not allowed: it must be the name of a .csv file"),
-        (["predictions=RUN"], "it must be the name of a .csv file"),
-        (["report=RUN/result.json"], "result.json is a file: give the name of a folder"),
-        (["report=out", "images=[a.png]"], "report= and images= exclude each other"),
-        (["export=a.pt2", "images=[a.png]"], "export= and images= exclude each other"),
-        (["export=a.pt2", "predictions=a.csv"], "export= and predictions= exclude each other"),
-        (["report="], "report= is empty"),
-        (["images=[a.png]", "predictions="], "predictions= is empty"),
-    ],
+    half_slow(
+        [
+            (
+                ["report=RUN"],
+                "is within a run folder, which evaluation leaves as it is: choose RUN/r",
+            ),
+            (["report=RUN/a/report"], "is within a run folder"),
+            (["report=RUN/../run"], "is within a run folder"),
+            (["report=linked/run/out"], "is within a run folder"),
+            (["predictions=RUN/metrics.csv"], "metrics.csv is within a run folder"),
+            (["predictions=other/metrics.csv"], "other/metrics.csv is within a run folder"),
+            (["report=other"], "other is within a run folder"),
+            (["predictions=out.txt"], "out.txt is not allowed: it must be the name of a .csv file"),
+            (["predictions=RUN"], "it must be the name of a .csv file"),
+            (["report=RUN/result.json"], "result.json is a file: give the name of a folder"),
+            (["report=out", "images=[a.png]"], "report= and images= exclude each other"),
+            (["export=a.pt2", "images=[a.png]"], "export= and images= exclude each other"),
+            (["export=a.pt2", "predictions=a.csv"], "export= and predictions= exclude each other"),
+            (["report="], "report= is empty"),
+            (["images=[a.png]", "predictions="], "predictions= is empty"),
+        ]
+    ),
 )
 def test_nothing_is_written_into_the_record_of_a_run(
     evaluate, run, tmp_path, capfd, words, message
@@ -382,7 +384,7 @@ def ids(value) -> str:
     return value if isinstance(value, str) else ""
 
 
-@pytest.mark.parametrize(("damage", "message"), DAMAGES, ids=ids)
+@pytest.mark.parametrize(("damage", "message"), half_slow(DAMAGES), ids=ids)
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
 def test_a_damaged_or_hostile_run_folder_is_refused(
     script, evaluate, run, capfd, command, damage, message
@@ -399,7 +401,7 @@ def test_a_damaged_or_hostile_run_folder_is_refused(
     assert not os.path.exists("/tmp/the-bomb-went-off")
 
 
-@pytest.mark.parametrize(("damage", "message"), CHECKPOINTS, ids=ids)
+@pytest.mark.parametrize(("damage", "message"), half_slow(CHECKPOINTS), ids=ids)
 def test_a_damaged_or_hostile_checkpoint_is_refused(evaluate, run, capfd, damage, message):
     damage(run / "best.pt")
     before = contents(run)
@@ -410,7 +412,7 @@ def test_a_damaged_or_hostile_checkpoint_is_refused(evaluate, run, capfd, damage
     assert not os.path.exists("/tmp/the-bomb-went-off")
 
 
-@pytest.mark.parametrize(("damage", "message"), CHECKPOINTS[:6], ids=ids)
+@pytest.mark.parametrize(("damage", "message"), half_slow(CHECKPOINTS[:6]), ids=ids)
 def test_a_damaged_or_hostile_checkpoint_is_not_resumed(script, run, capfd, damage, message):
     path = run / "last.pt"
     damage(path)
@@ -548,20 +550,25 @@ def test_evaluate_refuses_a_sweep(evaluate, tmp_path, capfd, word):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        (["epocs=9"], "Did you mean epochs?"),
-        (["epochs=many"], "epochs=many is not allowed"),
-        (["epochs=9", "model.hidden_sizes=[9]"], "is a checkpoint of another model"),
-        (["epochs=9", "model.hidden_sizes=[0]"], "every size must be"),
-        (["epochs=9", "seed=-1"], "seed=-1 is not allowed"),
-        (["epochs=9", "batch_size=0"], "batch_size=0 is not allowed"),
-        (["epochs=9", "optimizer.betas=[2,3]"], "Invalid beta"),
-        (["epochs=9", "optimizer._target_=torch.optim.SGD"], "is not an argument of torch.optim"),
-        (["epochs=9", "+optimizer.amsgrad=true"], "its optimizer is of another type"),
-        (["epochs=9", "device=mps"], "device=mps is not on this machine"),
-        (["epochs=9", "data_dir=nothing"], "could not be"),
-        (["epochs=3,4"], "epochs=3,4"),
-    ],
+    half_slow(
+        [
+            (["epocs=9"], "Did you mean epochs?"),
+            (["epochs=many"], "epochs=many is not allowed"),
+            (["epochs=9", "model.hidden_sizes=[9]"], "is a checkpoint of another model"),
+            (["epochs=9", "model.hidden_sizes=[0]"], "every size must be"),
+            (["epochs=9", "seed=-1"], "seed=-1 is not allowed"),
+            (["epochs=9", "batch_size=0"], "batch_size=0 is not allowed"),
+            (["epochs=9", "optimizer.betas=[2,3]"], "Invalid beta"),
+            (
+                ["epochs=9", "optimizer._target_=torch.optim.SGD"],
+                "is not an argument of torch.optim",
+            ),
+            (["epochs=9", "+optimizer.amsgrad=true"], "its optimizer is of another type"),
+            (["epochs=9", "device=mps"], "device=mps is not on this machine"),
+            (["epochs=9", "data_dir=nothing"], "could not be"),
+            (["epochs=3,4"], "epochs=3,4"),
+        ]
+    ),
 )
 def test_refused_overrides_leave_the_run_unchanged(
     script, run, capfd, monkeypatch, overrides, message

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import composed
+from conftest import composed, half_slow
 from omegaconf import OmegaConf
 
 from lab import schema
@@ -35,7 +35,7 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_line(module, tmp_path
 
 @pytest.mark.parametrize(
     ("group", "override", "message"),
-    [
+    half_slow([
         ("optimizer", "optimizer._target_=torch.optim.RMSProp", "torch.optim has no RMSProp. Did"),
         ("optimizer", "optimizer._target_=torch.optm.Adam", "there is no module torch.optm"),
         ("optimizer", "optimizer._target_=torch.nn.Linear", "optimizer.lr is not an argument of"),
@@ -52,7 +52,7 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_line(module, tmp_path
         ("model", "model.dropout=true", "model.dropout=true is not allowed: models.MLP takes"),
         ("model", "model.hidden_sizes=[true]", "every size must be a whole number"),
         ("model", "model.dropout={_target_:a.B}", "model.dropout .a.B.: there is no module a"),
-    ],
+    ]),
     ids=str,
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused(group, override, message):

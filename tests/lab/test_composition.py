@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, half_slow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", half_slow(FILES))
 def test_a_file_that_cannot_be_composed_is_named(script, capfd, tmp_path, monkeypatch, name):
     monkeypatch.setenv("LR", "0.1")
     content, message = FILES[name]

@@ -4,7 +4,7 @@ import re
 from functools import cache
 
 import pytest
-from conftest import PROJECT, options
+from conftest import PROJECT, half_slow, options
 from hydra import compose, initialize_config_dir
 
 from lab.hints import KEYS, SENTENCES, VALUES, nearest, unknown_key
@@ -167,7 +167,7 @@ def test_the_tables_name_keys_that_exist_and_no_word_twice():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
+    half_slow([
         (["lr=0.01"], "Did you mean optimizer.lr? The config has dataset,"),
         (["+lr=0.01"], "Did you mean optimizer.lr? The config has dataset,"),
         (["trainer.max_epochs=3"], "trainer.max_epochs is not a key of the config. Did you mean "),
@@ -178,7 +178,7 @@ def test_the_tables_name_keys_that_exist_and_no_word_twice():
         (["-m", "hydra/launcher=joblib"], "Did you mean local?"),
         (["optimizer.nothing=1"], "weight_decay, fused. torch.optim.Adam has no nothing; "),
         (["-m", "hydra.sweeper.nothing=1"], "hydra.sweeper has max_batch_size, params.\n"),
-    ],
+    ]),
 )  # fmt: skip
 def test_commands_print_the_hint(script, capfd, arguments, message):
     assert script("dataset=digits", *arguments) == 1

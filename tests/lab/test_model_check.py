@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from conftest import composed, run_folders
+from conftest import composed, half_slow, run_folders
 from torch import nn
 
 from lab.build import build
@@ -137,26 +137,34 @@ def nets(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [
-        ("WrongFlatten", r"mat1 and mat2 shapes.*own_nets.py:\d+: return self.head.*must accept"),
-        ("FlattenedTooLittle", r"returns a tensor \(2, 1, 10\)"),
-        ("NoSuper", r"cannot assign module .*own_nets.py:\d+.* Call super.+ first"),
-        ("NoSuperNorLayers", "its constructor does not call super"),
-        ("NoReturn", "returns None, but the logits of 2 images.*Is a return missing"),
-        ("Pair", r"returns a tuple, but the logits .* float tensor \(2, 10\)"),
-        ("PairInTraining", "returns a tuple"),
-        ("FiveLogits", r"returns a tensor \(2, 5\).*last layer must have num_classes outputs"),
-        ("Classes", "returns a tensor of int64"),
-        ("Array", "returns a ndarray"),
-        ("Detached", "returns logits without a gradient"),
-        ("Misspelt", r"no attribute 'haed' \(.*own_nets.py:\d+: return self.haed"),
-        ("NoForward", 'NotImplementedError: .*missing the required "forward" function'),
-        ("Endless", r"RecursionError: .*own_nets.py:\d+: return self.forward"),
-        ("Silent", r"AssertionError \(.*own_nets.py:\d+: assert len"),
-        ("NameMissing", r"NameError: name 'n' is not defined \(.*own_nets.py:\d+: self.norm ="),
-        ("Caused", r"RuntimeError: unknown activation, caused by KeyError: 'relu6' \(.*own_nets"),
-        ("Nett", "own_nets has no Nett. Did you mean Net?"),
-    ],
+    half_slow(
+        [
+            (
+                "WrongFlatten",
+                r"mat1 and mat2 shapes.*own_nets.py:\d+: return self.head.*must accept",
+            ),
+            ("FlattenedTooLittle", r"returns a tensor \(2, 1, 10\)"),
+            ("NoSuper", r"cannot assign module .*own_nets.py:\d+.* Call super.+ first"),
+            ("NoSuperNorLayers", "its constructor does not call super"),
+            ("NoReturn", "returns None, but the logits of 2 images.*Is a return missing"),
+            ("Pair", r"returns a tuple, but the logits .* float tensor \(2, 10\)"),
+            ("PairInTraining", "returns a tuple"),
+            ("FiveLogits", r"returns a tensor \(2, 5\).*last layer must have num_classes outputs"),
+            ("Classes", "returns a tensor of int64"),
+            ("Array", "returns a ndarray"),
+            ("Detached", "returns logits without a gradient"),
+            ("Misspelt", r"no attribute 'haed' \(.*own_nets.py:\d+: return self.haed"),
+            ("NoForward", 'NotImplementedError: .*missing the required "forward" function'),
+            ("Endless", r"RecursionError: .*own_nets.py:\d+: return self.forward"),
+            ("Silent", r"AssertionError \(.*own_nets.py:\d+: assert len"),
+            ("NameMissing", r"NameError: name 'n' is not defined \(.*own_nets.py:\d+: self.norm ="),
+            (
+                "Caused",
+                r"RuntimeError: unknown activation, caused by KeyError: 'relu6' \(.*own_nets",
+            ),
+            ("Nett", "own_nets has no Nett. Did you mean Net?"),
+        ]
+    ),
 )
 def test_a_model_that_cannot_train_is_refused_with_its_line(nets, name, message):
     cfg = composed("dataset=digits", f"model._target_=own_nets.{name}")

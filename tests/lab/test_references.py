@@ -2,6 +2,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import half_slow
 
 from lab import references
 from lab.errors import ConfigError
@@ -43,13 +44,15 @@ def test_references_of_a_config_are_accepted(config):
 
 @pytest.mark.parametrize(
     "config",
-    [
-        chain(20, 10),
-        {f"k{n}": {"a": f"${{k{n + 1}}}", "b": f"${{k{n + 1}}}"} for n in range(60)},
-        {f"k{n}": [f"${{k{n + 1}}}"] * 9 for n in range(60)},
-        {"a": {"x": "${b}"}, "b": {"y": "${a}"}},
-        {"a": list(range(10_000)), **{f"k{n}": "${a}" for n in range(100)}},
-    ],
+    half_slow(
+        [
+            chain(20, 10),
+            {f"k{n}": {"a": f"${{k{n + 1}}}", "b": f"${{k{n + 1}}}"} for n in range(60)},
+            {f"k{n}": [f"${{k{n + 1}}}"] * 9 for n in range(60)},
+            {"a": {"x": "${b}"}, "b": {"y": "${a}"}},
+            {"a": list(range(10_000)), **{f"k{n}": "${a}" for n in range(100)}},
+        ]
+    ),
 )
 def test_references_that_grow_without_end_are_refused_at_once(config):
     started = time.process_time()

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from conftest import composed, options
+from conftest import composed, half_slow, options
 from omegaconf import OmegaConf
 from torch.optim import lr_scheduler
 
@@ -140,34 +140,48 @@ def test_a_run_folder_may_name_every_scheduler(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
-    [
-        (
-            ["step", "scheduler.interval=epochs"],
-            "interval=epochs is not allowed: use one of step, epoch. Did",
-        ),
-        (
-            ["plateau", "scheduler.monitor=val_los"],
-            "monitor=val_los is not allowed.*Did you mean val_loss",
-        ),
-        (
-            ["plateau", "scheduler.interval=step"],
-            "interval=step is not possible for ReduceLROnPlateau.*interval: ep",
-        ),
-        (["plateau", "~scheduler.interval"], "scheduler.interval=step is not possible"),
-        (
-            ["plateau", "scheduler.mode=max"],
-            "mode=max with monitor=val_loss would lower.*set .*mode=min",
-        ),
-        (["plateau", "scheduler.monitor=val_accuracy"], "set scheduler.mode=max"),
-        (["plateau", "scheduler.factor=2"], r"ReduceLROnPlateau\): Factor should be < 1.0"),
-        (["step", "+scheduler.monitor=val_loss"], "monitor=val_loss has no effect on StepLR"),
-        (["step", "+scheduler.gama=1"], "gama is not an argument of .*StepLR. Did you mean gamma"),
-        (["warmup_cosine", "scheduler.milestones=[1,2]"], r"SequentialLR\)"),
-        (["warmup_cosine", "scheduler.milestones=[a]"], "milestones=.* must be a list of numbers"),
-        (["warmup_cosine", "scheduler.milestones=0.1"], "milestones=.* must be a list of numbers"),
-        (["warmup_cosine", "scheduler.milestones=[-1]"], "milestones=.* must be a list of numbers"),
-        (["warmup_cosine", "scheduler.schedulers=[]"], r"SequentialLR\)"),
-    ],
+    half_slow(
+        [
+            (
+                ["step", "scheduler.interval=epochs"],
+                "interval=epochs is not allowed: use one of step, epoch. Did",
+            ),
+            (
+                ["plateau", "scheduler.monitor=val_los"],
+                "monitor=val_los is not allowed.*Did you mean val_loss",
+            ),
+            (
+                ["plateau", "scheduler.interval=step"],
+                "interval=step is not possible for ReduceLROnPlateau.*interval: ep",
+            ),
+            (["plateau", "~scheduler.interval"], "scheduler.interval=step is not possible"),
+            (
+                ["plateau", "scheduler.mode=max"],
+                "mode=max with monitor=val_loss would lower.*set .*mode=min",
+            ),
+            (["plateau", "scheduler.monitor=val_accuracy"], "set scheduler.mode=max"),
+            (["plateau", "scheduler.factor=2"], r"ReduceLROnPlateau\): Factor should be < 1.0"),
+            (["step", "+scheduler.monitor=val_loss"], "monitor=val_loss has no effect on StepLR"),
+            (
+                ["step", "+scheduler.gama=1"],
+                "gama is not an argument of .*StepLR. Did you mean gamma",
+            ),
+            (["warmup_cosine", "scheduler.milestones=[1,2]"], r"SequentialLR\)"),
+            (
+                ["warmup_cosine", "scheduler.milestones=[a]"],
+                "milestones=.* must be a list of numbers",
+            ),
+            (
+                ["warmup_cosine", "scheduler.milestones=0.1"],
+                "milestones=.* must be a list of numbers",
+            ),
+            (
+                ["warmup_cosine", "scheduler.milestones=[-1]"],
+                "milestones=.* must be a list of numbers",
+            ),
+            (["warmup_cosine", "scheduler.schedulers=[]"], r"SequentialLR\)"),
+        ]
+    ),
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_settings_that_contradict_the_scheduler_are_refused(overrides, message):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from conftest import options
+from conftest import half_slow, options
 from test_training import composed, end_epoch, new_state, patterns, train
 from torch.utils._pytree import tree_leaves
 
@@ -45,7 +45,11 @@ def test_a_checkpoint_holds_only_tensors_and_primitives(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-@pytest.mark.parametrize("stops", [[6], [1, 4, 7, 8, 12, 15, 16, 19]], ids=str)
+@pytest.mark.parametrize(
+    "stops",
+    [[6, 15], pytest.param([1, 4, 7, 8, 12, 15, 16, 19], marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize("scheduler", [*options("scheduler"), "onecycle ema"])
 def test_training_continues_bit_for_bit_from_a_loaded_state(tmp_path, scheduler, stops):
     """Stopped within an epoch and at its end, over several parts of a run."""
@@ -263,7 +267,7 @@ def test_a_checkpoint_that_is_no_regular_file_is_refused(tmp_path):
             checkpoint.load(tmp_path / name)
 
 
-@pytest.mark.parametrize(("damage", "message"), HOSTILE)
+@pytest.mark.parametrize(("damage", "message"), half_slow(HOSTILE))
 def test_a_hostile_state_is_refused(tmp_path, damage, message):
     state, cfg = trained("model=linear", epochs=1)
     path = tmp_path / "last.pt"

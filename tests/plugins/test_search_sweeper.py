@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import PROJECT, start
+from conftest import PROJECT, half_slow, start
 
 needs = {
     name: pytest.mark.skipif(
@@ -169,40 +169,51 @@ def test_importing_the_script_loads_neither_search_library_nor_torch():
 @needs["optuna"]
 @pytest.mark.parametrize(
     ("overrides", "reason"),
-    [
-        (["hydra.sweeper.n_trials=0"], "at least 1"),
-        (["hydra.sweeper.seed=a"], "whole number"),
-        (["hydra.sweeper.max_failure_rate=2"], "from 0 to 1"),
-        (["hydra.sweeper.directions=[up]"], "maximize or minimize"),
-        (["hydra.sweeper.objectives=[test_accuracy]"], "test images"),
-        (["hydra/sweeper/sampler=tpee"], "Did you mean tpe?"),
-        (["hydra/sweeper/pruner=median", "hydra.sweeper.objectives=[seconds]"], "every epoch"),
-        (["fail_fast=true"], "max_failure_rate=0"),
-        (["optimizer.lrr=interval(0,1)"], "Did you mean lr?"),
-        (["model=linear,mpl"], "Did you mean mlp?"),
-        (["epochs=interval(1,3)"], "whole number"),
-        (["optimizer.lr=0.1"], "nothing to search"),
-        (["name=../elsewhere"], "name=../elsewhere is not allowed"),
-        (["sweep=optuna_mlp"], "is chosen twice"),
-        (["sweep=ax_mlp"], "conflicts with a recipe that searches with ax"),
-        (["hydra.sweeper.storage=nosuch://x"], "storage=nosuch://x cannot be used (NoSuchModule"),
-        (["hydra.sweeper.storage=x.db"], "give a URL that SQLAlchemy understands"),
-        (["hydra.sweeper.storage=sqlite:////nowhere/x.db"], "unable to open database file"),
-        (["hydra.sweeper.storage=5"], "storage=5 is not allowed: it must be text"),
-        (["hydra.sweeper.study=[a]"], "study=['a'] is not allowed: it must be text"),
-        (["hydra.sweeper.objectives=5"], "objectives=5 is not allowed: it must be a list"),
-        (["hydra.sweeper.directions=null"], "directions=None is not allowed: it must be a list"),
-        (["hydra.sweeper.max_failure_rate=true"], "not a share from 0 to 1"),
-        (["hydra.sweeper.backend=nope"], "backend=nope is not allowed: use one of optuna, ax"),
-        (["hydra.sweeper.params=5"], "hydra.sweeper.params=5 is not allowed"),
-        (["hydra.sweeper.sampler=null"], "choose one by hydra/sweeper/sampler=NAME"),
-        (["hydra.sweeper.sampler._target_=optuna.samplers.Tpe"], "optuna.samplers has no Tpe"),
-        (["+hydra.sweeper.sampler.x=1"], "hydra.sweeper.sampler.x is not an argument of optuna"),
-        (
-            ["hydra/sweeper/pruner=median", "+hydra.sweeper.pruner.x=1"],
-            "hydra.sweeper.pruner.x is not an argument of optuna.pruners.MedianPruner",
-        ),
-    ],
+    half_slow(
+        [
+            (["hydra.sweeper.n_trials=0"], "at least 1"),
+            (["hydra.sweeper.seed=a"], "whole number"),
+            (["hydra.sweeper.max_failure_rate=2"], "from 0 to 1"),
+            (["hydra.sweeper.directions=[up]"], "maximize or minimize"),
+            (["hydra.sweeper.objectives=[test_accuracy]"], "test images"),
+            (["hydra/sweeper/sampler=tpee"], "Did you mean tpe?"),
+            (["hydra/sweeper/pruner=median", "hydra.sweeper.objectives=[seconds]"], "every epoch"),
+            (["fail_fast=true"], "max_failure_rate=0"),
+            (["optimizer.lrr=interval(0,1)"], "Did you mean lr?"),
+            (["model=linear,mpl"], "Did you mean mlp?"),
+            (["epochs=interval(1,3)"], "whole number"),
+            (["optimizer.lr=0.1"], "nothing to search"),
+            (["name=../elsewhere"], "name=../elsewhere is not allowed"),
+            (["sweep=optuna_mlp"], "is chosen twice"),
+            (["sweep=ax_mlp"], "conflicts with a recipe that searches with ax"),
+            (
+                ["hydra.sweeper.storage=nosuch://x"],
+                "storage=nosuch://x cannot be used (NoSuchModule",
+            ),
+            (["hydra.sweeper.storage=x.db"], "give a URL that SQLAlchemy understands"),
+            (["hydra.sweeper.storage=sqlite:////nowhere/x.db"], "unable to open database file"),
+            (["hydra.sweeper.storage=5"], "storage=5 is not allowed: it must be text"),
+            (["hydra.sweeper.study=[a]"], "study=['a'] is not allowed: it must be text"),
+            (["hydra.sweeper.objectives=5"], "objectives=5 is not allowed: it must be a list"),
+            (
+                ["hydra.sweeper.directions=null"],
+                "directions=None is not allowed: it must be a list",
+            ),
+            (["hydra.sweeper.max_failure_rate=true"], "not a share from 0 to 1"),
+            (["hydra.sweeper.backend=nope"], "backend=nope is not allowed: use one of optuna, ax"),
+            (["hydra.sweeper.params=5"], "hydra.sweeper.params=5 is not allowed"),
+            (["hydra.sweeper.sampler=null"], "choose one by hydra/sweeper/sampler=NAME"),
+            (["hydra.sweeper.sampler._target_=optuna.samplers.Tpe"], "optuna.samplers has no Tpe"),
+            (
+                ["+hydra.sweeper.sampler.x=1"],
+                "hydra.sweeper.sampler.x is not an argument of optuna",
+            ),
+            (
+                ["hydra/sweeper/pruner=median", "+hydra.sweeper.pruner.x=1"],
+                "hydra.sweeper.pruner.x is not an argument of optuna.pruners.MedianPruner",
+            ),
+        ]
+    ),
 )
 def test_invalid_searches_are_refused_before_any_trial(script, tmp_path, capfd, overrides, reason):
     assert script("-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0,1)", *overrides) == 1
