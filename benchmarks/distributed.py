@@ -5,7 +5,8 @@
     python benchmarks/distributed.py --models vit --processes 8   # on eight GPUs
 
 Whole commands in alternation; the figures are medians, over the runs, of the last of two epochs.
-The load is that of the machine before the first run: with other programs on it, ratios are too low.
+`apart` is the sum over as many runs that know nothing of one another, side by side: no division of
+labour can be faster on this machine. The load is that before the first run.
 """
 
 import csv
@@ -13,6 +14,7 @@ import os
 import statistics
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness import ENVIRONMENT, PROJECT, parser, run
@@ -29,8 +31,19 @@ def rate(folder: Path, count: int, arguments: list[str]) -> float:
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={count}"]
         command = [sys.executable, *launcher, *script]
     run(command)
+    return last_rate(folder)
+
+
+def last_rate(folder: Path) -> float:
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         return float([*csv.DictReader(file)][-1]["images_per_second"])
+
+
+def apart(folder: Path, count: int, arguments: list[str]) -> float:
+    """Images per second of `count` runs side by side."""
+    folders = [folder / str(number) for number in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        return sum(pool.map(lambda place: rate(place, 1, arguments), folders))
 
 
 def main() -> None:
@@ -45,19 +58,28 @@ def main() -> None:
     ENVIRONMENT["OMP_NUM_THREADS"] = str(args.threads)
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, load {load:.1f}, {args.threads} threads in each process")
-    print(f"model    1 process  {args.processes} processes   ratio")
+    print(
+        f"model    1 process  {args.processes} processes   ratio   {args.processes} apart   ratio"
+    )
     same = ("epochs=2", f"limit={args.images}", "compile=false", "shrink.share=0", "skip_easy=0")
     record = {"load": load, "processes": args.processes, "threads": args.threads, "models": {}}
     for model in args.models:
-        rates: dict[int, list[float]] = {1: [], args.processes: []}
+        rates: dict[str, list[float]] = {"one": [], "several": [], "apart": []}
         with tempfile.TemporaryDirectory() as folder:
             for number in range(args.runs):
-                for count, found in rates.items():
-                    place = Path(folder, f"{number}-{count}")
-                    found.append(rate(place, count, [f"model={model}", *same, *args.overrides]))
-        one, several = map(statistics.median, rates.values())
-        print(f"{model:<8} {one:>9.0f} {several:>12.0f} {several / one:>7.2f}", flush=True)
-        record["models"][model] = {"ratio": round(several / one, 2), "runs": rates}
+                words = [f"model={model}", *same, *args.overrides]
+                place = Path(folder, str(number))
+                rates["one"].append(rate(place / "one", 1, words))
+                rates["several"].append(rate(place / "several", args.processes, words))
+                rates["apart"].append(apart(place / "apart", args.processes, words))
+        one, several, most = map(statistics.median, rates.values())
+        ratios = several / one, most / one
+        print(
+            f"{model:<8} {one:>9.0f} {several:>12.0f} {ratios[0]:>7.2f} {most:>9.0f} "
+            f"{ratios[1]:>7.2f}",
+            flush=True,
+        )
+        record["models"][model] = {"ratios": [round(r, 2) for r in ratios], "runs": rates}
         write_json(args.json, record)
 
 
