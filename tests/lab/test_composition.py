@@ -63,6 +63,7 @@ READ_BY = {
     for path in sorted((PROJECT / "config").rglob("*.yaml"))
     if path.parent.name not in ("config", "sweep", "help", "launcher", "sweeper", "job_logging")
     and "sweeper" not in path.parts
+    and yaml.safe_load(path.read_text())  # logger=none is an empty file
 } | {
     PROJECT / "config/config.yaml": "seed=0",
     PROJECT / "config/hydra/job_logging/practical.yaml": "seed=0",
