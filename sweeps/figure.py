@@ -38,6 +38,7 @@ def _panel(
         "means": [100 * row["test_accuracy"][0] for row in shown],
         "stds": [100 * (row["test_accuracy"][1] or 0) for row in shown],
         "best": [row["best"] and len(rows) > 1 for row in shown],
+        "several": [row["test_accuracy"][1] is not None for row in shown],
         "is_spread": any(row["test_accuracy"][1] is not None for row in shown),
     }
 

@@ -28,8 +28,9 @@ def _panel(panel: dict[str, Any]) -> Markup:
         return 4 + 92 * (value - low) / (high - low)
 
     rows = []
-    for (mean, std), label, is_best in zip(pairs, panel["labels"], panel["best"], strict=True):
-        text = f"{mean:.2f}" + f" ± {std:.2f}" * (std > 0)
+    columns = pairs, panel["labels"], panel["best"], panel["several"]
+    for (mean, std), label, is_best, has_several in zip(*columns, strict=True):
+        text = f"{mean:.2f}" + f" ± {std:.2f}" * has_several
         x = place(mean)
         anchor = "start" if x < 20 else "end" if x > 80 else "middle"
         ends = {"x1": f"{place(mean - std):.2f}%", "x2": f"{place(mean + std):.2f}%"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps import figure
+from sweeps import figure, panels
 
 
 def row(*setting: str, test=0.9, std=None, val=0.9, best=False) -> dict:
@@ -32,7 +32,13 @@ def test_one_seed_has_no_spread():
     (one,) = figure.panels([row("a"), row("b")], ["model"])
     (two,) = figure.panels([row("a", std=0.01), row("b")], ["model"])
     assert not one["is_spread"] and two["is_spread"]
-    assert two["stds"] == [1.0, 0.0]
+    assert two["stds"] == [1.0, 0.0] and two["several"] == [True, False]
+
+
+def test_seeds_that_agree_have_a_spread_of_zero():
+    rows = [row("a", std=0.0), row("b")]
+    shown = "".join(panels.panels(rows, ["model"]))
+    assert shown.count(">90.00 ± 0.00<") == 1 and shown.count(">90.00<") == 1
 
 
 def test_the_best_of_one_row_is_not_marked():
