@@ -53,9 +53,10 @@ def _check_place(key: str, path: Path, folder: Path) -> None:
     real = Path(os.path.realpath(folder))
     for run in (real, *real.parents):
         if record.is_run_folder(run) and real != run / REPORT:
+            allowed = run / REPORT / path.name if key == "predictions" else run / REPORT
             raise ConfigError(
                 f"{key}={path} is within a run folder, which evaluation leaves as it is: choose "
-                f"{run / REPORT}, or a place outside."
+                f"{allowed}, or a place outside."
             )
 
 
