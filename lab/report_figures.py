@@ -41,7 +41,10 @@ def _curves(rows: list[Row], title: str, names: dict[str, str], best: float | No
     written = "{:.4g}".format if not is_share else "{:.2%}".format
     edge = "{:.4g}".format if not is_share else "{:.4g}%".format
     scale = 100 if is_share else 1
-    chart = Chart(around([x for x, _ in every]), around([scale * y for _, y in every]))
+    low, high = around([scale * y for _, y in every])
+    if is_share and all(0 <= y <= 1 for _, y in every):
+        low, high = max(0, low), min(100, high)
+    chart = Chart(around([x for x, _ in every]), (low, high))
     parts, legend = [], []
     if best is not None and chart.x[0] <= best <= chart.x[1]:
         (x, bottom), (_, top) = chart.at(best, chart.y[0]), chart.at(best, chart.y[1])

@@ -54,7 +54,7 @@ function showCurves() {
   const bounds = (i) => all.reduce(([low, high], point) => [Math.min(low, point[i]), Math.max(high, point[i])], [Infinity, -Infinity]);
   const [, last] = bounds(0);
   let [low, high] = bounds(1);
-  if (low === high) [low, high] = [low - 0.01, high + 0.01];
+  if (low === high) [low, high] = [low - 0.01, isShare() && high === 1 ? high : high + 0.01];
   const x = (epoch) => 58 + ((width - 72) * (epoch - 1)) / Math.max(1, last - 1);
   const y = (value) => height - 34 - ((height - 48) * (value - low)) / (high - low);
   const svg = make("svg:svg", { width, height, role: "img", "aria-label": `${state.metric} of ${drawn.length} runs` });

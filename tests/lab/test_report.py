@@ -12,7 +12,7 @@ import yaml
 from sklearn.metrics import f1_score
 from test_page import HOSTILE
 
-from lab import report
+from lab import report, report_figures
 from lab.images import ImageFile, ImageSet, OnDisk
 from lab.page import VOID
 from lab.predictions import Evaluated, Predictions
@@ -282,3 +282,17 @@ def test_the_page_is_used_by_keyboard(browser, tmp_path):
     assert details.get_attribute("open")
     outline = "return getComputedStyle(document.activeElement).outlineStyle"
     assert browser.driver.execute_script(outline) == "solid"
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.5, 1.0])
+def test_the_axis_of_a_constant_accuracy_ends_at_100_percent(accuracy):
+    empty = {"train_loss": None, "val_loss": None, "lr": None}
+    rows = [{"epoch": epoch, "val_accuracy": accuracy} | empty for epoch in (1.0, 2.0)]
+    drawn = report_figures.learning_curves(rows, None)[1]
+    shares = [float(share) for share in re.findall(r">(-?[\d.]+)%</text>", drawn)]
+    assert shares and min(shares) >= 0 and max(shares) <= 100
+
+
+def test_an_accuracy_that_cannot_be_has_an_axis():
+    rows = [{"epoch": 1.0, "val_accuracy": 2.0, "train_loss": 1.0, "val_loss": 1.0, "lr": 1.0}]
+    assert "200" in report_figures.learning_curves(rows, None)[1]
