@@ -66,7 +66,7 @@ function showCurves() {
   for (const epoch of ticks(1, last, width / 90, true)) {
     if (epoch >= 1) svg.append(make("svg:text", { x: x(epoch), y: height - 16, "text-anchor": "middle" }, epoch));
   }
-  svg.append(make("svg:text", { x: (width + 44) / 2, y: height - 2, "text-anchor": "middle" }, "epoch"));
+  svg.append(make("svg:text", { x: (width + 44) / 2, y: height - 4, "text-anchor": "middle" }, "epoch"));
   for (const curve of drawn) {
     const line = curve.points.map(([epoch, value], i) => `${i ? "L" : "M"}${x(epoch).toFixed(1)} ${y(value).toFixed(1)}`);
     curve.path = make("svg:path", { d: line.join(""), class: curve.style });
