@@ -192,7 +192,9 @@ def classify(names: list[str], trained: Trained, path: Path | None) -> None:
         print(f"{path}: {len(shown)} pictures")
     if failed:
         named = ", ".join(failed[:3]) + (", …" if len(failed) > 3 else "")
-        raise Refusal(f"{len(failed)} of {len(failed) + len(shown)} were not classified: {named}.")
+        verb = "was" if len(failed) == 1 else "were"
+        total = len(failed) + len(shown)
+        raise Refusal(f"{len(failed)} of {total} {verb} not classified: {named}.")
 
 
 def export(path: Path, trained: Trained) -> None:

@@ -243,6 +243,11 @@ def test_pictures_are_files_folders_and_patterns(evaluate, run, tmp_path, capfd)
         assert max(probabilities, key=probabilities.get) == f"p({row['prediction']})"
 
 
+def test_one_picture_was_not_classified(evaluate, run, capfd):
+    assert evaluate(str(run), "images=missing.png") == 1
+    assert "1 of 1 was not classified: missing.png." in capfd.readouterr().err
+
+
 def test_pictures_that_cannot_be_read_do_not_stop_the_others(evaluate, run, tmp_path, capfd):
     draw(tmp_path / "in/a.png")
     (tmp_path / "in/b.png").write_bytes(b"no picture")
