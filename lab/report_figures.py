@@ -92,7 +92,7 @@ def confusion(predictions: Predictions) -> Markup:
     drawn = svg(width, top + side + 4, "confusion matrix", *parts, class_="chart wide")
     caption = (
         "Rows: the true class; columns: the predicted class. Blue is right, orange is wrong; the "
-        "more of a row, the stronger."
+        "larger the share of its row, the stronger the colour."
     )
     return figure(drawn, caption)
 

@@ -80,7 +80,7 @@ def matrix(confusion: Tensor) -> Markup:
     )  # fmt: skip
     caption = (
         f"{size} × {size} cells. Rows, from the top: the true class; columns: the predicted class. "
-        "Blue is right, orange is wrong; the more of a row, the stronger."
+        "Blue is right, orange is wrong; the larger the share of its row, the stronger the colour."
     )
     return figure(shown, caption)
 
