@@ -60,6 +60,12 @@ def for_evaluate(argv: list[str]) -> list[str]:
             f"{folders[1].removeprefix('run=')} is a second run folder: give one. Pictures are "
             "given by images=[a.png,b.png]."
         )
+    keys = [key_of(word) for word in words]
+    for key in (key for key in _keys_of_evaluate() if keys.count(key) > 1):
+        raise ConfigError(
+            f"{key}= is given {keys.count(key)} times: give it once. Several pictures are given by "
+            "images=[a.png,b.png]."
+        )
     for word in words:
         if word.startswith(("+", "~")) and not key_of(word).startswith("hydra"):
             raise ConfigError(

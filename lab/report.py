@@ -1,6 +1,7 @@
 """The report of a run: a page that shows what it learned, and its predictions as a file."""
 
 import json
+import re
 import shlex
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ GLANCE = (
     *("model._target_", "optimizer._target_", "optimizer.lr", "optimizer.weight_decay"),
     *("scheduler._target_", "epochs", "batch_size", "seed", "label_smoothing", "ema", "limit"),
 )
+PLAIN = re.compile(r"^([\w.+/]+)='([\w./-]+)'$")  # quoted for Hydra, without need
 # Of `result.json`, in the table of what the result comes from.
 ORIGIN = {
     "commit": "commit", "dirty": "uncommitted changes", "changes": "changes", "git_error": "git",
@@ -144,7 +146,8 @@ DIFFERENT = (
 def _config(result: dict[str, Any], values: dict[str, str]) -> Markup:
     rows = [[key, values[key]] for key in GLANCE if key in values]
     every = [[key, value] for key, value in list(values.items())[:MOST_KEYS]]
-    asked = shlex.join(result.get("overrides", [])[:MOST_KEYS])
+    words = result.get("overrides", [])[:MOST_KEYS]
+    asked = shlex.join(PLAIN.sub(r"\1=\2", word) for word in words)
     return _section(
         "Config",
         _said("Overrides: ", element("code", asked)) if asked else _said("No overrides."),

@@ -146,7 +146,7 @@ class Link:
             except Exception as error:  # whatever a package, a server or a network raises
                 if not self.has_failed:
                     reason = f"{described(error):.300}"
-                    log.warning("logger=%s failed, the run continues without it: %s", self.name, reason)
+                    log.warning("logger=%s failed, the run continues: %s", self.name, reason)
                 self.has_failed = True
 
 

@@ -28,6 +28,8 @@ def read(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """
     paths: dict[Path, Path] = {}  # a folder that is given twice counts once
     for folder in folders:
+        if not folder.is_dir():
+            raise Refusal(f"{folder} is not a folder: give one with run folders below it.")
         below = sorted(found_below(folder))
         if not below:
             raise Refusal(f"{folder} holds no run: give a folder with run folders below it.")

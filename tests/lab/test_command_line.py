@@ -236,3 +236,9 @@ def test_the_hint_after_an_interrupt_has_the_data_dir_that_was_chosen(
     _, script_file, *hinted = shlex.split(line.partition(": ")[2])
     assert script_file == "script.py" and hinted[1:] == [f"data_dir={elsewhere}"]
     assert script(*hinted) == 0
+
+
+@pytest.mark.parametrize("key", ["images", "report", "predictions", "export", "device"])
+def test_evaluate_takes_each_key_once(key):
+    with pytest.raises(ConfigError, match=f"{key}= is given 2 times"):
+        command_line.for_evaluate(["evaluate.py", "run=a", f"{key}=b", f"{key}=c"])

@@ -23,8 +23,8 @@ def test_help(call, capfd):
         (["runs", "-w"], "-w is not an option of results.py: it has --watch and --help."),
         (["--watch"], "Give a folder"),
         (["--watch=3", "runs"], "ignored explicit argument '3'"),
-        (["nowhere"], "nowhere holds no run"),
-        (["nowhere", "--watch"], "nowhere holds no run"),
+        (["nowhere"], "nowhere is not a folder"),
+        (["nowhere", "--watch"], "nowhere is not a folder"),
     ],
 )
 def test_a_wrong_command_is_refused_in_a_sentence(call, capfd, words, sentence):

@@ -125,11 +125,13 @@ def test_a_run_that_is_given_several_times_counts_once(tmp_path, capfd, monkeypa
     assert "| 1    |" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty"])
-def test_the_error_for_a_folder_without_runs_names_it(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "why"), [("nowhere", "is not a folder"), ("empty", "holds no run")]
+)
+def test_the_error_for_a_folder_without_runs_names_it(tmp_path, name, why):
     fabricate(tmp_path / "base/a")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Refusal, match=f"{name} holds no run"):
+    with pytest.raises(Refusal, match=f"{name} {why}"):
         summary.summarise([tmp_path / "base", tmp_path / name])
 
 
