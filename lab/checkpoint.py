@@ -45,6 +45,7 @@ def load(path: Path) -> dict[str, Any]:
         with reading.checkpoint(path) as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
         reading.check_size(content)
+        content = _own_dictionaries(content)
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "
@@ -53,6 +54,18 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint of script.py.")
     return content
+
+
+def _own_dictionaries(value: Any) -> Any:
+    """A value of a checkpoint with plain dictionaries for ordered ones, of which a file may replace
+    attributes: `keys`, for instance. Raises CheckpointError for a tensor without a shape."""
+    if isinstance(value, dict):
+        return {key: _own_dictionaries(item) for key, item in dict.items(value)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_own_dictionaries, value))
+    if isinstance(value, Tensor) and value.is_nested:
+        raise CheckpointError("it holds a nested tensor.")
+    return value
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy
@@ -325,6 +326,13 @@ def alter(run: Path, **changes) -> None:
     (run / "result.json").write_text(json.dumps(result))
 
 
+def with_attributes(weights: dict) -> OrderedDict:
+    """Weights and one more, in a dictionary whose methods the file replaces by a number."""
+    ordered = OrderedDict(weights | {"extra": torch.zeros(1)})
+    vars(ordered).update(_metadata=5, keys=5, get=5)
+    return ordered
+
+
 DAMAGES = [
     (lambda run: shutil.rmtree(run), "is not a folder"),
     (lambda run: (run / "config.yaml").unlink(), "is not a run folder: it has no config.yaml"),
@@ -381,6 +389,14 @@ CHECKPOINTS = [
     (
         lambda path: torch.save({"model": torch.load(path)["model"] | {"head.bias": 3}}, path),
         "head.bias of int instead of (10,)",
+    ),
+    (
+        lambda path: torch.save({"model": with_attributes(torch.load(path)["model"])}, path),
+        "is a checkpoint of another model: extra is unexpected",
+    ),
+    (
+        lambda path: torch.save({"model": {"head.bias": torch.nested.nested_tensor([])}}, path),
+        "cannot be read as a checkpoint",
     ),
 ]
 
