@@ -30,6 +30,10 @@ from sweeps import jobs
 
 JOBS = "jobs.json"  # the folder names of the jobs of a submission by their ids
 MOST_JOBS = 64 * reading.MOST
+NO_SLURM = (
+    "hydra/launcher=slurm finds no {}: run the command on a machine of the cluster that jobs are "
+    "submitted from, or use hydra/launcher=local."
+)
 
 
 @dataclass
@@ -81,10 +85,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         from submitit.core.utils import FailedJobError
 
         if not shutil.which("sbatch"):
-            raise Refusal(
-                "hydra/launcher=slurm finds no sbatch: run the command on a machine of the "
-                "cluster that jobs are submitted from, or use hydra/launcher=local."
-            )
+            raise Refusal(NO_SLURM.format("sbatch"))
         self.command = provenance.command()  # pickled with the launcher, for the jobs
         self.folder = self._new_folder()
         calls = [
@@ -141,7 +142,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         """
         found: dict[str, str] = {}
         paths = list(self._submissions().glob(f"*/{JOBS}"))
-        queue = queued_jobs() if paths else {}
+        queue = queued_jobs(patient=False) if paths else {}
         for path in paths:
             for job_id, name in reading.read_json(path, MOST_JOBS).items():
                 if path.parent in Path(queue.get(job_id, "")).parents and isinstance(name, str):
@@ -197,12 +198,21 @@ def _answer(folder: Path, job_id: str) -> Path:
     return folder / f"{job_id}_answer.json"
 
 
-def queued_jobs() -> dict[str, str]:
-    """The scripts that the user's jobs run which wait, run, or are being requeued, by their ids."""
+def queued_jobs(patient: bool = True) -> dict[str, str]:
+    """The scripts that the user's jobs run which wait, run, or are being requeued, by their ids.
+
+    While squeue fails, it is repeated if `patient`: the controller is busy or restarting, and does
+    not forget jobs. Else Refusal is raised.
+    """
     squeue = ["squeue", "--me", "--noheader", "--array", "--format=%i %o"]
     while True:
-        done = subprocess.run(squeue, capture_output=True, text=True)
+        try:
+            done = subprocess.run(squeue, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise Refusal(NO_SLURM.format("squeue")) from error
         if done.returncode == 0:
             lines = (line.partition(" ") for line in done.stdout.splitlines())
             return {job_id: script for job_id, _, script in lines}
-        time.sleep(10)  # the controller is busy or restarting; it does not forget jobs
+        if not patient:
+            raise Refusal(f"Slurm does not say which jobs are queued: {done.stderr.strip()}")
+        time.sleep(10)

@@ -20,7 +20,9 @@ import pytest
 from conftest import composed, start
 from omegaconf import OmegaConf
 
+from hydra_plugins import slurm_launcher
 from lab import files, provenance, record, schema
+from lab.errors import Refusal
 from sweeps import jobs as sweep_jobs
 from sweeps import live
 
@@ -466,3 +468,16 @@ def test_a_key_that_was_added_to_the_schema_leaves_the_names_of_older_jobs(scrip
         del (older[group] if group else older)[name]
     digest = hashlib.sha256(json.dumps(older, sort_keys=True).encode()).hexdigest()[:8]
     assert folder.name.endswith(digest)
+
+
+def test_a_queue_that_cannot_be_asked_is_refused(tmp_path, monkeypatch):
+    """Before anything is submitted: a list of queued jobs may come with a stranger's folder."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho no controller >&2\nexit 1\n")
+    squeue.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refusal, match="which jobs are queued: no controller"):
+        slurm_launcher.queued_jobs(patient=False)
+    squeue.unlink()
+    with pytest.raises(Refusal, match="finds no squeue"):
+        slurm_launcher.queued_jobs()
