@@ -21,6 +21,7 @@ from lab.errors import Refusal
 
 MOST = 2**20  # bytes of a config or a result; those of a run have a few thousand
 DEEPEST = 20  # levels of a config or a result
+MOST_NODES = 50_000  # keys, values and levels of a config: more take OmegaConf seconds
 MOST_PICKLED = 32 * MOST  # bytes of what a checkpoint holds beside tensors
 MOST_VALUES = 2**20  # of what a checkpoint holds beside the numbers in tensors
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -115,10 +116,12 @@ def _mapping(path: Path, kind: str, parse: Callable[[str], Any], most: int) -> d
 
 
 def parse_yaml(text: str) -> Any:
-    """What YAML without aliases and tags says. Raises Refusal for those and for too many levels,
-    and the parser's own errors."""
+    """What YAML without aliases and tags says. Raises Refusal for those and for too many values or
+    levels, and the parser's own errors."""
     depth = 0
-    for event in yaml.parse(text, Loader):
+    for number, event in enumerate(yaml.parse(text, Loader)):
+        if number > MOST_NODES:
+            raise Refusal("it has more values than any config of a run")
         if getattr(event, "anchor", None):
             raise Refusal(f"it has the alias {event.anchor}, which no config of a run has")
         if tag := getattr(event, "tag", None):

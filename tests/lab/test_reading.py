@@ -225,6 +225,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], object], str | None, bool]] = {
     "deep json": (lambda j: (j / "result.json").write_text("[" * 10**5), "read as JSON", True),
     "deep values": (lambda j: set_result(j, note=json.loads("[" * 99 + "]" * 99)), "levels", True),
     "deep yaml": (lambda j: append(j, "x: " + "[" * 10**4), "read as YAML", True),
+    "many values": (lambda j: append(j, f"x: [{'1,' * 10**5}]"), "more values than", True),
     "many digits": (lambda j: set_result(j, parameters=10**400), "parameters=", True),
     "more digits": (lambda j: append(j, f"x: {'9' * 5000}"), "read as YAML", True),
     "long text": (lambda j: set_config(j, model__x="x" * 10**5), "too long", False),
