@@ -103,8 +103,10 @@ class LocalLauncher(Launcher):
 
     def _slots(self) -> list[str]:
         """What CUDA_VISIBLE_DEVICES says in each of the jobs that run at a time: GPUs of its own
-        where there are several, empty where it stays as it is. Raises ConfigError."""
-        names = visible_gpus() if self.gpus_per_job and self.config.device != "cpu" else []
+        where there are several, empty where it stays as it is, since cuda:1 is the second of all
+        GPUs. Raises ConfigError."""
+        has_choice = self.gpus_per_job and self.config.device in ("auto", "cuda")
+        names = visible_gpus() if has_choice else []
         if len(names) < 2:
             return [""] * self.parallel
         if self.gpus_per_job > len(names):

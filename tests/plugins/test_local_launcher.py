@@ -48,7 +48,8 @@ def test_where_there_are_several_gpus_each_job_has_its_own(
 ):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert launcher(tmp_path, parallel, gpus_per_job)._slots() == slots
-    assert launcher(tmp_path, parallel, gpus_per_job, "cpu")._slots() == [""] * parallel
+    for device in ("cpu", "cuda:1"):
+        assert launcher(tmp_path, parallel, gpus_per_job, device)._slots() == [""] * parallel
 
 
 def test_gpus_are_counted_by_nvidia_smi(tmp_path, monkeypatch):
