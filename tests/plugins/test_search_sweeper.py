@@ -138,10 +138,11 @@ def test_trials_can_be_stored_in_a_database(search, tmp_path):
     assert not (tmp_path / "found/search.journal").exists()
 
 
+@slow
 @needs["optuna"]
 @pytest.mark.parametrize(
     "sampler",
-    ["random", *(pytest.param(n, marks=slow) for n in ("tpe", "gp", "nsga2"))],
+    ["random", "tpe", "gp", "nsga2"],
 )
 def test_every_sampler_is_reproducible(search, tmp_path, sampler):
     command = ("hydra/sweeper=optuna", f"hydra/sweeper/sampler={sampler}", *SPACE)
@@ -239,10 +240,11 @@ def test_another_search_with_the_same_name_is_refused(search, capfd):
     assert "x from 0.0 to 1.0 where this one has x from 0.0 to 2.0" in error
 
 
+@slow
 @needs["optuna"]
 @pytest.mark.parametrize(
     ("pruner", "setting"),
-    [("median", "n_startup_trials=2"), pytest.param("hyperband", "max_resource=6", marks=slow)],
+    [("median", "n_startup_trials=2"), ("hyperband", "max_resource=6")],
 )
 def test_a_pruned_trial_ends_early_and_stays_pruned(script, tmp_path, capfd, pruner, setting):
     chosen = (f"hydra/sweeper/pruner={pruner}", f"hydra.sweeper.pruner.{setting}")
