@@ -4,6 +4,7 @@ import logging
 from typing import TextIO
 
 from lab import files
+from lab.errors import Refusal
 
 
 class LogFile(logging.FileHandler):
@@ -24,3 +25,5 @@ class LogFile(logging.FileHandler):
             super().emit(record)
         except OSError:  # from _open; errors of writing are handled already
             self.handleError(record)
+        except Refusal:  # of a link, for instance; the run refuses its folder by itself
+            return

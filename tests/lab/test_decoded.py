@@ -204,6 +204,7 @@ def test_too_little_space_is_found_before_anything_is_decoded(pets, monkeypatch)
     assert not list((pets.parent / "decoded/pets/3x4").glob("*.[pn]*"))
 
 
+@pytest.mark.slow
 def test_a_process_waits_for_another_one_that_decodes(pets, caplog, monkeypatch):
     caplog.set_level("INFO")
     place = pets.parent / "decoded/pets/3x4"

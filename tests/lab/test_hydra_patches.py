@@ -1,9 +1,12 @@
 """What a command writes before the run itself starts: nothing goes through links."""
 
+import logging
 import os
 from pathlib import Path
 
 import pytest
+
+from lab.log_file import LogFile
 
 slow = pytest.mark.slow
 SMOKE = ("debug=smoke", "model=linear", "dataset=digits")
@@ -112,3 +115,11 @@ def test_the_output_of_jobs_is_not_written_through_a_link(script, tmp_path, outs
     (tmp_path / "runs/mine/.printed").symlink_to(outside)
     assert script("-m", "name=mine", *SMOKE, "seed=0,1", "hydra/launcher=local") == 1
     assert ".printed is a link, which could lead out of the folder" in capfd.readouterr().err
+
+
+def test_a_log_that_is_a_link_costs_the_message_alone(tmp_path, outside, capfd):
+    (tmp_path / "script.log").symlink_to(outside / "canary")
+    log = logging.Logger("alone")
+    log.addHandler(LogFile(tmp_path / "script.log", delay=True))
+    log.warning("said")
+    assert capfd.readouterr() == ("", "")

@@ -90,6 +90,7 @@ def test_the_test_pictures_are_drawn_and_recorded(describe, tmp_path, capsys):
     assert other[2] != loaded(tmp_path, "zoo")[1][2]  # another hash of the data
 
 
+@pytest.mark.slow
 def test_a_limit_shows_pictures_of_all_classes(describe, pets, tmp_path, monkeypatch):
     describe(pets, "--name", "pets", "--image-size", 12)
     ordered = loaded(tmp_path, "pets")[1]

@@ -159,6 +159,7 @@ def test_what_trains_can_be_resumed_evaluated_and_swept(script, evaluate, projec
     assert "2 jobs: 2 finished" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_foreign_function_needs_trust_which_the_refusal_names(script, evaluate, project, capfd):
     function = ("model._target_=nets.make", "model=linear", "dataset=digits", "debug=smoke")
     assert script(*function, "hydra.run.dir=run") == 0

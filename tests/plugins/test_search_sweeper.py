@@ -97,6 +97,7 @@ def test_trials_that_raise_or_return_nan_count_as_failed(search, tmp_path, capfd
     assert all((row["status"] == "failed") == (row["word"] != "good") for row in rows)
 
 
+@pytest.mark.slow
 @needs["optuna"]
 def test_too_many_failed_trials_end_the_search(search, tmp_path, capfd):
     command = ("hydra/sweeper=optuna", "x=interval(0,1)", "word=bad", trials(6))
@@ -129,6 +130,7 @@ def test_several_objectives_give_the_pareto_front(search, tmp_path, capfd, backe
     assert "Pareto front" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @needs["optuna"]
 def test_trials_can_be_stored_in_a_database(search, tmp_path):
     storage = f"hydra.sweeper.storage=sqlite:///{tmp_path}/trials.db"
@@ -267,6 +269,7 @@ def test_a_pruned_trial_ends_early_and_stays_pruned(script, tmp_path, capfd, pru
     assert json.loads((folder / "result.json").read_text())["epochs"] == 6
 
 
+@pytest.mark.slow
 @needs["optuna"]
 def test_the_command_of_the_best_trial_reproduces_it(script, tmp_path, capfd):
     import shlex
