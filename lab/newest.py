@@ -7,7 +7,7 @@ from lab import files, record
 from lab.reading import RunFolderError
 
 LAST = "last"
-DEEPEST = 16  # levels of folders below runs/: runs/NAME/JOB has two
+DEEPEST = 16  # levels of folders that are searched for runs: runs/NAME/JOB has two below runs/
 WRITTEN = ("result.json", "metrics.csv")  # when a run begins and ends, and after each epoch
 
 

@@ -13,7 +13,7 @@ PART = (
     *("started", "command", "versions", "commit", "dirty", "git_error", "changes"),
     *("device", "device_name", "processes", "threads", "precision", "data_sha256"),
 )
-GROUPS = ("model", "dataset", "optimizer")
+GROUPS = ("model", "dataset", "optimizer")  # whose chosen options are recorded
 
 
 def described(cfg: DictConfig, before: dict[str, Any]) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lab import files, provenance, ranks, reading, record, schema, tracker_settings
+from lab import files, metrics, provenance, ranks, reading, record, schema, tracker_settings
 from lab.escape import one_line
 
 # With other values of these, images of one part of the split would move to another.
 FIXED = ("seed", "val_size", "fold", "folds", "limit", "dataset", "on_bad_image")
 # What makes a resumed run differ in its last bits from one that was never interrupted.
 COMPARED = ("commit", "device_name", "processes", "precision", "threads")
-MOST_METRICS = 64 * reading.MOST  # bytes of metrics.csv, enough for half a million epochs
 
 
 def data_dir(recorded: Any) -> str | None:
@@ -97,7 +96,7 @@ def check_has_checkpoint(folder: Path) -> None:
     if (folder / "last.pt").exists() or not path.exists():
         return
     try:
-        rows = csv.DictReader(reading.read_text(path, MOST_METRICS).splitlines())
+        rows = csv.DictReader(reading.read_text(path, metrics.MOST).splitlines())
         seconds = [float(row.get("seconds") or 0) for row in rows]
     except (ValueError, csv.Error) as error:
         if isinstance(error, record.RunFolderError):

@@ -43,9 +43,8 @@ def progress(run: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def told(run: dict[str, Any]) -> tuple[str, str, str]:
-    """The progress of a run as text: its epoch, its accuracy in %, the time left."""
-    now = progress(run)
+def told(now: dict[str, Any]) -> tuple[str, str, str]:
+    """The `progress` of a run as text: its epoch, its accuracy in %, the time left."""
     epoch = f"{now['epoch']} of {now['epochs']}" if "epochs" in now else str(now["epoch"])
     accuracy = f"{100 * now['val_accuracy']:.2f}" if "val_accuracy" in now else ""
     left = "unknown" if now.get("left") is None else f"about {duration(now['left'])}"

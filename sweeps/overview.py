@@ -166,7 +166,9 @@ def _status(
 
 def _running(folder: Path, found: list[dict[str, Any]]) -> list[Markup]:
     running = [run for run in found if run["status"] == "running"]
-    cells = [[_name(folder, run), *epochs.told(run)] for run in running[:MOST_LISTED]]
+    cells = [
+        [_name(folder, run), *epochs.told(epochs.progress(run))] for run in running[:MOST_LISTED]
+    ]
     head = ["run", "epoch", "val accuracy %", "time left"]
     return _listed("Running", "running", head, cells, len(running))
 
@@ -175,7 +177,12 @@ def _unfinished(folder: Path, found: list[dict[str, Any]]) -> list[Markup]:
     others = [run for run in found if run["status"] not in ("finished", "running")]
     others.sort(key=lambda run: run["status"] not in ("failed", "damaged"))
     cells = [
-        [_name(folder, run), run["status"], epochs.told(run)[0], run.get("reason", "")]
+        [
+            _name(folder, run),
+            run["status"],
+            epochs.told(epochs.progress(run))[0],
+            run.get("reason", ""),
+        ]
         for run in others[:MOST_LISTED]
     ]
     head = ["run", "status", "epoch", "reason"]

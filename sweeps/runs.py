@@ -8,12 +8,12 @@ from typing import Any
 
 from lab import record
 from lab.errors import Refusal
+from lab.newest import DEEPEST
+from lab.origin import GROUPS
 from sweeps import configs
 from sweeps.table import sort_key
 
 FIGURES = ("val_accuracy", "test_accuracy", "seconds")  # of `result.json`, in the table's order
-GROUPS = ("model", "dataset", "optimizer")  # whose chosen options `result.json` records
-DEEPEST = 16  # levels of folders below the one that is given: runs/NAME/JOB has two
 # What is kept of `result.json`: ten thousand of them would fill the memory.
 KEPT = (*GROUPS, *FIGURES, "status", "overrides", "seed", "epochs", "best_epoch", "parameters")
 KEPT += ("reason",)

@@ -12,7 +12,8 @@ from sweeps.table import formatted, markdown, short, spread
 
 
 def summarise(folders: Sequence[Path], draw: Draw = drawing_here) -> None:
-    """Print the table of all runs below `folders`; write results.csv, .md and .png into the first.
+    """Print the table of all runs below `folders`; write results.csv, .md, .html and .png into the
+    first.
 
     Raises Refusal for a folder without a run and OSError, naming the file, if one cannot be
     written; the table is printed regardless.

@@ -136,7 +136,8 @@ class Bars(Lines):
         ended = sum(run["status"] == "finished" for run in found)
         self.update(None, "all jobs", ended, total, state(found, total).partition(", ")[2])
         for folder, run in shown.items():
-            now, (_, accuracy, left) = epochs.progress(run), epochs.told(run)
+            now = epochs.progress(run)
+            _, accuracy, left = epochs.told(now)
             parts = [accuracy and f"{accuracy} %", f"{left} left" if "left" in now else ""]
             note = ", ".join(filter(None, parts))
             name = shortened(folder.name, LONGEST)

@@ -28,12 +28,12 @@ def test_the_time_left(folder):
     assert 690 < now["left"] <= 700
     os.utime(folder / "metrics.csv", (0, time.time() - 250))  # an epoch has begun long ago
     assert 440 < epochs.progress(run_in(folder))["left"] <= 450
-    assert epochs.told(run_in(folder)) == ("3 of 10", "70.00", "about 7 min")
+    assert epochs.told(epochs.progress(run_in(folder))) == ("3 of 10", "70.00", "about 7 min")
 
 
 def test_a_run_without_an_epoch(folder):
     assert epochs.progress(run_in(folder)) == {"epoch": 0, "epochs": 10}
-    assert epochs.told(run_in(folder)) == ("0 of 10", "", "unknown")
+    assert epochs.told(epochs.progress(run_in(folder))) == ("0 of 10", "", "unknown")
     (folder / "metrics.csv").write_text(HEAD)
     assert epochs.progress(run_in(folder)) == {"epoch": 0, "epochs": 10}
 
@@ -63,7 +63,7 @@ def test_only_the_end_of_a_long_file_is_read(folder, monkeypatch):
 )
 def test_a_hostile_file_is_no_error(folder, total, line):
     (folder / "metrics.csv").write_text(HEAD + line)
-    assert all(len(text) < 99 for text in epochs.told(run_in(folder, total)))
+    assert all(len(text) < 99 for text in epochs.told(epochs.progress(run_in(folder, total))))
     epochs.curves(folder, 60)
 
 
