@@ -49,6 +49,27 @@ def test_steps_are_those_of_torch(name):
     assert not any(weights.grad_fn for weights in models[0].parameters())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's on_exit")
+def test_a_process_that_has_imported_torch_ends_completely_and_without_more_memory():
+    code = """
+import atexit, ctypes, resource, sys
+import lab.torch_patches
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+ctypes.CDLL(None).printf(b"buffered by C\\n")
+sys.exit(7)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    )
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 7
+    assert "buffered by C" in output
+    before = next(int(line) for line in output.splitlines() if line.isdigit())
+    assert usage.ru_maxrss - before < 30_000  # KiB
+
+
 def test_what_is_imported_late_works():
     import torchvision
 
