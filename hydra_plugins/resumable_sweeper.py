@@ -17,6 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf, open_dict
 
 from lab import files, record
+from lab.composing import composed_once
 from lab.errors import ConfigError, RunFailed
 from lab.schema import ADDED, NOT_THE_EXPERIMENT
 from sweeps import jobs, live, settings
@@ -32,6 +33,7 @@ class ResumableSweeper(BasicSweeper):
     in any case. Raises RunFailed at the end if a job did not finish.
     """
 
+    @composed_once()
     def sweep(self, arguments: Sequence[str]) -> None:
         from sweeps.summary import summarise
 

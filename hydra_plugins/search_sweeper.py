@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from lab import files, record
+from lab.composing import composed_once
 from lab.errors import ConfigError, Refusal, RunFailed, explain
 from lab.hints import nearest
 from lab.schema import NOT_THE_EXPERIMENT
@@ -43,6 +44,7 @@ class SearchSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
+    @composed_once()
     def sweep(self, arguments: Sequence[str]) -> None:
         from sweeps import search_report
 
