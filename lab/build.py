@@ -38,8 +38,9 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
     the group may refer. Raises ConfigError if the class does not exist, refuses its arguments, or
     is not of the kind that the group needs.
     """
-    with open_dict(cfg):  # the optimizer may have no lr
-        cfg = OmegaConf.merge(cfg, known)
+    if known:  # merging copies the whole config
+        with open_dict(cfg):  # the optimizer may have no lr
+            cfg = OmegaConf.merge(cfg, known)
     node = scheduler_node(cfg) if group == "scheduler" else cfg[group]
     if group == "optimizer":
         node = _without_null_lr(node)

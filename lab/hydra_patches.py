@@ -1,5 +1,8 @@
 """What this project changes in Hydra 1.3, and why. Importing this module applies the changes."""
 
+import copy
+import functools
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, _utils, base, grammar_parser
 
 from lab import completion, files
 from lab.errors import Refusal
@@ -16,6 +19,14 @@ from lab.errors import Refusal
 
 def _return_itself(self: Any, _: dict[int, Any]) -> Any:
     return self
+
+
+def _deepcopy(metadata: base.Metadata, memo: dict[int, Any]) -> base.Metadata:
+    copied = object.__new__(type(metadata))
+    copied.__dict__ |= metadata.__dict__ | {"flags": dict(metadata.flags or {})}
+    cache = metadata.resolver_cache
+    copied.resolver_cache = copy.deepcopy(cache, memo) if cache else defaultdict(dict)
+    return copied
 
 
 def _return_value(job: JobReturn) -> Any:
@@ -48,6 +59,13 @@ def _save(config: Any, f: Any, resolve: bool = False) -> None:
 # --help lists the options of every group, and Hydra copies its whole store of configs for each of
 # them, although what it takes out of the store is a copy already. The copies take half of the time.
 ConfigStore.__deepcopy__ = _return_itself
+
+# A job copies its config several times, which mostly copies the metadata of each value: the generic
+# copy is slow, and only the flags and the cache ever change.
+base.Metadata.__deepcopy__ = _deepcopy
+
+# OmegaConf parses a reference anew whenever its value is asked for, fifty times in a short job.
+base.parse = _utils.parse = functools.lru_cache(256)(grammar_parser.parse)
 
 # Hydra prints "Error executing job with overrides" before it raises the exception of a job. A run
 # has already told its reason by then.

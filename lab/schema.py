@@ -131,6 +131,7 @@ class Config:
     memorise: bool = False
 
 
+SCHEMA = OmegaConf.structured(Config)
 ConfigStore.instance().store(name="schema", node=Config)
 
 
@@ -232,7 +233,7 @@ def check_free(cfg: DictConfig) -> None:
 
 def typed(config: DictConfig | dict[str, Any]) -> DictConfig:
     """A config with the types of the schema. Raises OmegaConf's ValidationError."""
-    return OmegaConf.merge(OmegaConf.structured(Config), config)
+    return OmegaConf.merge(SCHEMA, config)
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -1,12 +1,17 @@
-"""What a command writes before the run itself starts: nothing goes through links."""
+"""What a command writes before the run itself starts goes through no links; configs stay apart."""
 
+import copy
 import logging
 import os
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError, ValidationError
 
+import lab.hydra_patches  # noqa: F401
 from lab.log_file import LogFile
+from lab.schema import Config
 
 slow = pytest.mark.slow
 SMOKE = ("debug=smoke", "model=linear", "dataset=digits")
@@ -123,3 +128,31 @@ def test_a_log_that_is_a_link_costs_the_message_alone(tmp_path, outside, capfd):
     log.addHandler(LogFile(tmp_path / "script.log", delay=True))
     log.warning("said")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_copy_of_a_config_is_apart_from_it():
+    cfg = OmegaConf.create({"a": 1, "b": {"c": "${a}", "d": [1, "${counted:}"]}})
+    calls = iter(range(9))
+    OmegaConf.register_new_resolver("counted", lambda: next(calls), use_cache=True, replace=True)
+    OmegaConf.set_struct(cfg.b, True)
+    assert cfg.b.d[1] == 0
+    copied = copy.deepcopy(cfg)
+    assert OmegaConf.is_struct(copied.b) and copied.b.d[1] == 0  # the cache is copied, too
+    OmegaConf.set_struct(copied.b, False)
+    OmegaConf.set_readonly(copied, True)
+    OmegaConf.clear_cache(copied)
+    assert OmegaConf.is_struct(cfg.b) and not OmegaConf.is_readonly(cfg)
+    assert (cfg.b.d[1], copied.b.d[1]) == (0, 1)
+    typed = copy.deepcopy(OmegaConf.structured(Config))
+    with pytest.raises(ValidationError):
+        typed.epochs = "many"
+
+
+def test_a_reference_that_was_parsed_before_gives_the_value_of_now():
+    cfg = OmegaConf.create({"a": 1, "b": "${a}/${a}"})
+    assert cfg.b == "1/1"
+    cfg.a = 2
+    assert cfg.b == "2/2"
+    for _ in range(2):
+        with pytest.raises(GrammarParseError):
+            OmegaConf.create({"c": "${"})
