@@ -26,10 +26,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Shells start background commands with SIGINT ignored, which child processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 composing.remember()
+# No test cuts the power. What reaches the disk when a process is killed is tested in test_kills.py.
+os.fsync = lambda _: None
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
     """What has been imported stays: looking for garbage in it would take a tenth of the time."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 
