@@ -131,7 +131,8 @@ class Config:
     memorise: bool = False
 
 
-ConfigStore.instance().store(name="schema", node=Config)
+EMPTY = OmegaConf.structured(Config)
+ConfigStore.instance().store(name="schema", node=EMPTY)
 
 
 def check(cfg: DictConfig) -> None:
@@ -232,7 +233,7 @@ def check_free(cfg: DictConfig) -> None:
 
 def typed(config: DictConfig | dict[str, Any]) -> DictConfig:
     """A config with the types of the schema. Raises OmegaConf's ValidationError."""
-    return OmegaConf.merge(OmegaConf.structured(Config), config)
+    return OmegaConf.merge(EMPTY, config)
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -59,6 +59,7 @@ def main() -> None:
     composing.remember()
     call(["script.py", *sys.argv[1:]])
     import torch._dynamo  # noqa: F401  as DistributedDataParallel does: once, not in each process
+
     for line in sys.stdin:
         count, port, arguments = json.loads(line)
         children = [fork(rank, count, port, arguments) for rank in range(count)]
