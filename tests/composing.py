@@ -2,10 +2,14 @@
 
 `remember` makes that a fifth: Hydra then remembers what it has read and merged, while the content
 of the files is the same. What it remembers is pickled, since whoever gets a config may change it.
-Errors are not remembered. Tests that start a process take Hydra as it is.
+Errors are not remembered. And OmegaConf copies values in a quarter of the time.
+
+Tests that start a process take Hydra and OmegaConf as they are.
 """
 
+import copy
 import pickle
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +21,8 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import InputDefault, ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
-from omegaconf import DictConfig
+from omegaconf import AnyNode, BooleanNode, DictConfig, FloatNode, IntegerNode, StringNode
+from omegaconf.base import Metadata
 
 read: dict[tuple, tuple[Any, bytes]] = {}  # content and result, by place
 merged: dict[tuple, bytes] = {}
@@ -51,6 +56,9 @@ def remember() -> None:
     ConfigRepository.load_config = load_config
     ConfigLoaderImpl._compose_config_from_defaults_list = compose
     defaults_list._create_interpolation_map = choices_if_needed
+    Metadata.__deepcopy__ = copied_metadata
+    for node in (AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode):
+        node.__deepcopy__ = copied_node
 
 
 def remembered_file(repo: ConfigRepository, path: str, load: Callable) -> ConfigResult | None:
@@ -73,3 +81,19 @@ def content_of(source: ConfigSource, path: str) -> Any:
     if source.scheme() == "structured":
         return (ConfigStore.instance()._load(name),)  # in a tuple, so that `is` comes before ==
     return None  # a file of an installed package
+
+
+def copied_metadata(self: Metadata, memo: dict) -> Metadata:
+    result = object.__new__(type(self))
+    vars(result).update(vars(self), flags=dict(self.flags or {}))
+    cache = self.resolver_cache
+    result.resolver_cache = copy.deepcopy(cache, memo) if cache else defaultdict(dict)
+    return result
+
+
+def copied_node(self: AnyNode, memo: dict) -> AnyNode:
+    """As OmegaConf does it: the parent stays, and the value is not copied."""
+    result = object.__new__(type(self))
+    metadata = copied_metadata(self._metadata, memo)
+    vars(result).update(vars(self), _metadata=metadata, _flags_cache=None)
+    return result
