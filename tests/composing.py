@@ -12,6 +12,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from hydra._internal import defaults_list
@@ -42,11 +43,20 @@ def remember() -> None:
         files = [repo.load_config(default.config_path) for default in defaults]
         if not all(hasattr(file, "pickled") for file in files):
             return merge(self, defaults, repo)
-        places = ((default.config_path, default.package, default.primary) for default in defaults)
-        key = (*places, *(file.pickled for file in files))
-        if key not in merged:
-            merged[key] = pickle.dumps(merge(self, defaults, repo))
-        return pickle.loads(merged[key])
+        keys = [
+            (default.config_path, default.package, default.primary, file.pickled)
+            for default, file in zip(defaults, files, strict=True)
+        ]
+        # Up to the primary config, most of them are the same: what comes after it is a fourth.
+        primary = [number for number, default in enumerate(defaults, 1) if default.primary]
+        begin, pickled = 0, pickle.dumps(DictConfig({}))
+        for end in (*primary[-1:], len(defaults)):
+            key = tuple(keys[:end])
+            if key not in merged:
+                cfg = continued(merge, pickled)(self, defaults[begin:end], repo)
+                merged[key] = pickle.dumps(cfg)
+            begin, pickled = end, merged[key]
+        return pickle.loads(pickled)
 
     def choices_if_needed(overrides: Any, defaults: list[InputDefault], *rest: Any) -> DictConfig:
         """A list of defaults without references needs no config to resolve them in."""
@@ -59,6 +69,12 @@ def remember() -> None:
     Metadata.__deepcopy__ = copied_metadata
     for node in (AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode):
         node.__deepcopy__ = copied_node
+
+
+def continued(merge: Callable, pickled: bytes) -> Callable:
+    """Hydra's function, but from a config on, in place of an empty one."""
+    start = SimpleNamespace(create=lambda: pickle.loads(pickled))
+    return FunctionType(merge.__code__, merge.__globals__ | {"OmegaConf": start})
 
 
 def remembered_file(repo: ConfigRepository, path: str, load: Callable) -> ConfigResult | None:

@@ -200,7 +200,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), half_slow(REFUSALS), ids=lambda value: " ".join(value)
+    ("arguments", "message"),
+    half_slow(REFUSALS),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_invalid_overrides_are_refused(script, capfd, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would fail differently
