@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 
-import composing
 import numpy
 import pytest
+import remembering
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +25,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 os.environ["OMP_NUM_THREADS"] = "1"
 # Shells start background commands with SIGINT ignored, which child processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-composing.remember()
+remembering.remember()
 # No test cuts the power. What reaches the disk when a process is killed is tested in test_kills.py.
 os.fsync = lambda _: None
 gc.disable()

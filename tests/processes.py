@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-import composing
+import remembering
 from interposed import call
 
 DEADLINE = 60  # seconds
@@ -56,7 +56,7 @@ class Processes:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    composing.remember()
+    remembering.remember()
     call(["script.py", *sys.argv[1:]])
     import torch._dynamo  # noqa: F401  as DistributedDataParallel does: once, not in each process
 
