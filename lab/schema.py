@@ -131,8 +131,7 @@ class Config:
     memorise: bool = False
 
 
-EMPTY = OmegaConf.structured(Config)
-ConfigStore.instance().store(name="schema", node=EMPTY)
+ConfigStore.instance().store(name="schema", node=Config)
 
 
 def check(cfg: DictConfig) -> None:
@@ -233,7 +232,7 @@ def check_free(cfg: DictConfig) -> None:
 
 def typed(config: DictConfig | dict[str, Any]) -> DictConfig:
     """A config with the types of the schema. Raises OmegaConf's ValidationError."""
-    return OmegaConf.merge(EMPTY, config)
+    return OmegaConf.merge(OmegaConf.structured(Config), config)
 
 
 def flat(content: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -40,7 +40,7 @@ def test_every_config_composes_and_builds(choice):
 
 
 def test_tests_compose_what_hydra_composes(script, capfd, tmp_path):
-    """They remember what it has read and merged: `remembering.py`. A process of its own does not."""
+    """They remember what it has read and merged (`remembering.py`); a process does not."""
     words = ("--cfg", "all", "model=vit", "dataset=digits", "hydra/launcher=local", "+x=${seed}")
     command = [sys.executable, PROJECT / "script.py", *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
