@@ -54,7 +54,8 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
             yield run
             return
         try:
-            schema.check(cfg)
+            if not run.is_resumed:  # otherwise, `_earlier_part` has checked it
+                schema.check(cfg)
             schema.check_free(cfg)
             run.start()
             yield run

@@ -1,6 +1,7 @@
 """Shared fixtures: small datasets in the original file format, and calls to the entry points."""
 
 import copy
+import gc
 import os
 import runpy
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import remembering
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +25,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 os.environ["OMP_NUM_THREADS"] = "1"
 # Shells start background commands with SIGINT ignored, which child processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+remembering.remember()
+# No test cuts the power. What reaches the disk when a process is killed is tested in test_kills.py.
+os.fsync = lambda _: None
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported stays: looking for garbage in it would take a tenth of the time."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def write_idx(path: Path, array: numpy.ndarray) -> None:

@@ -15,6 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import remembering
 from hydra._internal.hydra import Hydra
 
 TESTS = Path(__file__).resolve().parent
@@ -59,6 +60,7 @@ def main() -> None:
     arm = ctypes.CDLL(library).arm
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    remembering.remember()
     call(warm_up)
     gc.freeze()  # a collection in a child would copy all that was imported
     for line in sys.stdin:

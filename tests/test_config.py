@@ -39,6 +39,17 @@ def test_every_config_composes_and_builds(choice):
     assert callable(instantiate(cfg.dataset.source, _partial_=True))
 
 
+def test_tests_compose_what_hydra_composes(script, capfd, tmp_path):
+    """They remember what it has read and merged (`remembering.py`); a process does not."""
+    words = ("--cfg", "all", "model=vit", "dataset=digits", "hydra/launcher=local", "+x=${seed}")
+    command = [sys.executable, PROJECT / "script.py", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    for _ in range(2):  # the second time, all is remembered
+        assert script(*words) == 0
+        assert capfd.readouterr().out == done.stdout
+    assert "hydra:" in done.stdout and "patch_size" in done.stdout
+
+
 @pytest.mark.parametrize("scheduler", options("scheduler"))
 def test_schedulers_span_the_total_number_of_steps(scheduler):
     cfg = composed(f"scheduler={scheduler}", "optimizer=sgd")
@@ -200,7 +211,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), half_slow(REFUSALS), ids=lambda value: " ".join(value)
+    ("arguments", "message"),
+    half_slow(REFUSALS),
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_invalid_overrides_are_refused(script, capfd, monkeypatch, tmp_path, arguments, message):
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))  # reading data would fail differently

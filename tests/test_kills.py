@@ -22,6 +22,7 @@ pytestmark = [
 ]
 slow = pytest.mark.slow
 RUN = ("model=mlp", "model.hidden_sizes=[16]", "dataset=digits", "limit=256", "batch_size=64")
+RUN += ("dataset.repeats=1",)
 TWO = (*RUN, "epochs=2")
 SWEEP = ("script.py", "-m", *TWO, "seed=0,1", "hydra.sweep.dir=here")
 SEARCH = (

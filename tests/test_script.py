@@ -133,10 +133,7 @@ def test_the_loss_falls_and_the_model_generalises(script, tmp_path):
 
 @pytest.mark.parametrize(
     "model",
-    [
-        pytest.param(model, marks=[pytest.mark.slow] if model in ("vit", "cnn") else [])
-        for model in MODELS
-    ],
+    [pytest.param(model, marks=[] if model == "mlp" else pytest.mark.slow) for model in MODELS],
 )
 def test_every_model_overfits_one_batch(script, tmp_path, capfd, model):
     assert script("debug=overfit", "dataset=digits", f"model={model}") == 0
