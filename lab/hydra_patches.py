@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf, _utils, base, grammar_parser
+from omegaconf import DictConfig, OmegaConf, _utils, base, grammar_parser
 
 from lab import completion, files
 from lab.errors import Refusal
@@ -27,6 +28,11 @@ def _deepcopy(metadata: base.Metadata, memo: dict[int, Any]) -> base.Metadata:
     cache = metadata.resolver_cache
     copied.resolver_cache = copy.deepcopy(cache, memo) if cache else defaultdict(dict)
     return copied
+
+
+def _choices(overrides: Any, defaults: list[Any], *rest: Any) -> DictConfig:
+    refers = any("${" in str(vars(default)) for default in defaults)
+    return _hydra_choices(overrides, defaults, *rest) if refers else DictConfig({})
 
 
 def _return_value(job: JobReturn) -> Any:
@@ -63,6 +69,10 @@ ConfigStore.__deepcopy__ = _return_itself
 # A job copies its config several times, which mostly copies the metadata of each value: the generic
 # copy is slow, and only the flags and the cache ever change.
 base.Metadata.__deepcopy__ = _deepcopy
+
+# For each defaults list, Hydra makes a config of the choices so far, to resolve references in it.
+_hydra_choices = defaults_list._create_interpolation_map
+defaults_list._create_interpolation_map = _choices
 
 # OmegaConf parses a reference anew whenever its value is asked for, fifty times in a short job.
 base.parse = _utils.parse = functools.lru_cache(256)(grammar_parser.parse)

@@ -9,21 +9,18 @@ Tests that start a process take Hydra and OmegaConf as they are.
 
 import copy
 import pickle
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.core.config_store import ConfigStore
-from hydra.core.default_element import InputDefault, ResultDefault
+from hydra.core.default_element import ResultDefault
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import AnyNode, BooleanNode, DictConfig, FloatNode, IntegerNode, StringNode
-from omegaconf.base import Metadata
 
 read: dict[tuple, tuple[Any, bytes]] = {}  # content and result, by place
 merged: dict[tuple, bytes] = {}
@@ -32,7 +29,6 @@ merged: dict[tuple, bytes] = {}
 def remember() -> None:
     """Change Hydra so, in this process."""
     load, merge = ConfigRepository.load_config, ConfigLoaderImpl._compose_config_from_defaults_list
-    choices = defaults_list._create_interpolation_map
 
     def load_config(self: ConfigRepository, config_path: str) -> ConfigResult | None:
         return remembered_file(self, config_path, load)
@@ -58,15 +54,8 @@ def remember() -> None:
             begin, pickled = end, merged[key]
         return pickle.loads(pickled)
 
-    def choices_if_needed(overrides: Any, defaults: list[InputDefault], *rest: Any) -> DictConfig:
-        """A list of defaults without references needs no config to resolve them in."""
-        refers = any("${" in str(vars(default)) for default in defaults)
-        return choices(overrides, defaults, *rest) if refers else DictConfig({})
-
     ConfigRepository.load_config = load_config
     ConfigLoaderImpl._compose_config_from_defaults_list = compose
-    defaults_list._create_interpolation_map = choices_if_needed
-    Metadata.__deepcopy__ = copied_metadata
     for node in (AnyNode, BooleanNode, FloatNode, IntegerNode, StringNode):
         node.__deepcopy__ = copied_node
 
@@ -99,17 +88,9 @@ def content_of(source: ConfigSource, path: str) -> Any:
     return None  # a file of an installed package
 
 
-def copied_metadata(self: Metadata, memo: dict) -> Metadata:
-    result = object.__new__(type(self))
-    vars(result).update(vars(self), flags=dict(self.flags or {}))
-    cache = self.resolver_cache
-    result.resolver_cache = copy.deepcopy(cache, memo) if cache else defaultdict(dict)
-    return result
-
-
 def copied_node(self: AnyNode, memo: dict) -> AnyNode:
     """As OmegaConf does it: the parent stays, and the value is not copied."""
     result = object.__new__(type(self))
-    metadata = copied_metadata(self._metadata, memo)
+    metadata = copy.deepcopy(self._metadata, memo)  # fast: lab.hydra_patches
     vars(result).update(vars(self), _metadata=metadata, _flags_cache=None)
     return result
