@@ -15,6 +15,23 @@ def test_precision_is_always_resolved(requested):
 
 
 @pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, "fp32"),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, "fp32"),
+        ({}, "fp32"),
+    ],
+)
+def test_precision_is_bf16_where_the_processor_is_faster_with_it(
+    capabilities, expected, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert machine.choose_precision("auto", "cpu") == expected
+
+
+@pytest.mark.parametrize(
     ("requested", "total_steps", "compiled"),
     [("auto", 100, False), ("auto", 10**6, True), (True, 1, True), (False, 10**6, False)],
 )
