@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lab import check
+from lab.convolution import Conv2d
 from lab.networks import from_timm as from_timm
 from lab.networks import from_torchvision as from_torchvision
 
@@ -110,7 +111,7 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel_size=3, stride=1, padding=1):
         super().__init__()
         # No bias: the batch norm that follows would subtract it.
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
+        self.conv = Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
         self.residual = stride == 1 and in_channels == out_channels
 
