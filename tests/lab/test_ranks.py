@@ -23,7 +23,7 @@ slow = pytest.mark.slow
 SMALL = ("dataset=digits", "model=mlp", "model.hidden_sizes=[32]", "limit=331", "precision=fp32")
 PLAIN = (*SMALL, "model.dropout=0", "epochs=3", "dataset.repeats=1")
 # Long enough to be stopped, with a checkpoint soon.
-LONG = (*SMALL, "epochs=3", "batch_size=10", "skip_easy=0.3")
+LONG = (*SMALL, "epochs=3", "dataset.repeats=6", "batch_size=10", "skip_easy=0.3")
 LONG += ("checkpoint.every=0.2", "checkpoint.unit=seconds")
 
 
@@ -118,7 +118,6 @@ def uninterrupted(processes) -> Path:
     return train(processes, 2, "uninterrupted", *LONG)
 
 
-@slow
 def test_a_signal_to_one_process_stops_all_after_the_same_step(processes, uninterrupted):
     run = processes.folder / "term"
     assert stop(processes, 2, "term", signal.SIGTERM, 1) == [143, 143]
@@ -129,8 +128,9 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(processes, uninte
     assert_same_result(run, uninterrupted)
 
 
-@slow
-@pytest.mark.parametrize("ranks", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize(
+    "ranks", [(0,), pytest.param((1,), marks=slow), pytest.param((0, 1), marks=slow)]
+)
 def test_when_a_process_is_killed_the_others_end_and_the_run_resumes(
     processes, uninterrupted, ranks
 ):
