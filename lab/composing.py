@@ -21,8 +21,8 @@ MOST = 64  # choices of options, whose configs take 0.1 MB each
 
 @contextmanager
 def composed_once() -> Iterator[None]:
-    """Within the context, the files in config/ are read once for each choice of options: all jobs
-    of a sweep get what they say when it starts."""
+    """Within the context, the files in config/ are read once for each choice of options, as long as
+    there are no more than MOST: later jobs with the same options get what the files said then."""
     lists: dict[str, DefaultsList] = {}
     merged: dict[int, DictConfig] = {}  # by the id of the list in `lists`
     plain = set[str | None]()  # primary configs that set no hydra.searchpath

@@ -4,11 +4,13 @@ Optimizers and torchvision import torch's compiler, only to tell it what is not 
 takes as long as all else before the first step together, and most runs compile nothing.
 
 When a process ends, the destructors of the CUDA libraries read 120 MB of their files into memory,
-even where there is no GPU, to free what the system frees anyway: they are skipped.
+even where there is no GPU, to free what the system frees anyway: they are skipped. But a library in
+LD_PRELOAD, such as that of a profiler, may write its report in its destructor: then all are called.
 """
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec, PathFinder
@@ -43,7 +45,8 @@ def _without_a_word_to_the_compiler(step: Callable[..., Any]) -> Callable[..., A
     return decorated
 
 
-if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "on_exit"):  # glibc
+is_alone = sys.platform == "linux" and not os.environ.get("LD_PRELOAD")
+if is_alone and hasattr(libc := ctypes.CDLL(None), "on_exit"):  # glibc
     # Python has ended by then. Of these two, the last one is called first: C's buffers are written.
     libc.on_exit(libc._exit, None)  # with the exit code
     libc.__cxa_atexit(libc.fflush, None, None)

@@ -19,6 +19,7 @@ def test_precision_is_always_resolved(requested):
     [
         ({"amx_bf16": True, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, "bf16"),
         ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Intel Xeon"}, "fp32"),
+        ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "Genuine Intel(R) CPU"}, "fp32"),
         ({"amx_bf16": False, "avx512_bf16": True, "cpu_name": "AMD EPYC"}, "bf16"),
         ({"amx_bf16": False, "avx512_bf16": False, "cpu_name": "AMD EPYC"}, "fp32"),
         ({}, "fp32"),

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 
@@ -68,6 +69,25 @@ sys.exit(7)
     assert "buffered by C" in output
     before = next(int(line) for line in output.splitlines() if line.isdigit())
     assert usage.ru_maxrss - before < 30_000  # KiB
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no compiler")
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's on_exit")
+def test_a_preloaded_library_writes_its_report_at_exit(tmp_path):
+    source, library = tmp_path / "tool.c", tmp_path / "tool.so"
+    source.write_text(
+        "#include <unistd.h>\n"
+        '__attribute__((destructor)) static void end(void) { write(1, "report", 6); }\n'
+    )
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-o", library, source], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import lab.torch_patches"],
+        cwd=PROJECT,
+        env=os.environ | {"LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+    )
+    assert "report" in done.stdout, done.stderr
 
 
 def test_what_is_imported_late_works():
