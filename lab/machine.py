@@ -134,7 +134,8 @@ def choose_precision(wanted: str, device: str) -> str:
         is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         has = torch.cpu.get_capabilities()
-        # Intel's cores take twice as long for bf16 as for fp32 with AVX512, AMD's half as long.
+        # With AVX512, an Intel Emerald Rapids takes twice as long for bf16 as for fp32, an AMD EPYC
+        # half as long.
         avx512 = has.get("avx512_bf16") and "Intel" not in has.get("cpu_name", "")
         is_faster = device == "cpu" and bool(has.get("amx_bf16") or avx512)
     return "bf16" if is_faster else "fp32"
