@@ -284,7 +284,7 @@ def test_a_repeatedly_killed_local_sweep_resumes_to_the_same_table(
     for attempt in itertools.count(1):
         process = begin(*LOCAL)
         try:
-            assert process.wait(attempt * generator.uniform(3, 12)) == 0, process.stdout.read()
+            assert process.wait(attempt * generator.uniform(1, 4)) == 0, process.stdout.read()
             break
         except subprocess.TimeoutExpired:
             process.kill()
