@@ -70,7 +70,8 @@ ConfigStore.__deepcopy__ = _return_itself
 # copy is slow, and only the flags and the cache ever change.
 base.Metadata.__deepcopy__ = _deepcopy
 
-# For each defaults list, Hydra makes a config of the choices so far, to resolve references in it.
+# For each defaults list, Hydra makes a config of the choices so far, to resolve references in it:
+# most lists have none.
 _hydra_choices = defaults_list._create_interpolation_map
 defaults_list._create_interpolation_map = _choices
 
