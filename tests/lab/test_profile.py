@@ -11,13 +11,14 @@ TINY = ("dataset=digits", "debug=profile", "model=linear", "hydra.run.dir=run")
 
 
 def test_the_costliest_operations_and_a_trace(script, capfd):
-    assert script(*TINY, "limit=600") == 0
+    # Wide, so that products cost most, whatever else the machine does.
+    assert script(*TINY, "limit=600", "model=mlp", "model.hidden_sizes=[1024,1024]") == 0
     lines = capfd.readouterr().out.splitlines()
     (start,) = (n for n, line in enumerate(lines) if "costliest operations of 10 steps" in line)
     rows = [line.split() for line in lines[start + 1 :] if "×" in line]
     assert len(rows) == 10 and "aten::addmm" in [row[-1] for row in rows]
     shares = [float(row[0].rstrip("%")) for row in rows]
-    assert shares == sorted(shares, reverse=True) and 20 < sum(shares) <= 100.5
+    assert shares == sorted(shares, reverse=True) and 50 < sum(shares) <= 100.5
     assert max(map(len, lines[start:])) <= 90
     # What ui.perfetto.dev and chrome://tracing read:
     events = json.loads(Path("run/trace.json").read_text())["traceEvents"]
