@@ -71,6 +71,11 @@ def check(config: DictConfig) -> None:
         raise ConfigError(
             "fail_fast=true is for a grid: for a search, set hydra.sweeper.max_failure_rate=0."
         )
+    _check_objectives(settings)
+
+
+def _check_objectives(settings: DictConfig) -> None:
+    """Raises ConfigError for what cannot be searched for."""
     objectives, directions = list(settings.objectives), list(settings.directions)
     if tests := [name for name in objectives if name.startswith("test_")]:
         raise ConfigError(
