@@ -8,7 +8,7 @@ difference is that of the jobs, without the start of the command. The CPU time, 
 training in it, says more where other programs run.
 """
 
-import csv
+import json
 import resource
 import tempfile
 from pathlib import Path
@@ -26,10 +26,8 @@ def sweep(jobs: int, overrides: list[str]) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         wall = seconds(lambda: run(command, Path(folder)))
-        training = 0.0
-        for path in Path(folder).glob("runs/**/metrics.csv"):
-            with path.open(encoding="utf-8", newline="") as file:
-                training += sum(float(row["seconds"]) for row in csv.DictReader(file))
+        results = Path(folder).glob("runs/**/result.json")
+        training = sum(json.loads(path.read_text())["seconds"] for path in results)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime
     peak = usage.ru_maxrss / 1024  # KiB on Linux; the largest so far

@@ -97,7 +97,7 @@ def test_trials_that_raise_or_return_nan_count_as_failed(search, tmp_path, capfd
     assert all((row["status"] == "failed") == (row["word"] != "good") for row in rows)
 
 
-@pytest.mark.slow
+@slow
 @needs["optuna"]
 def test_too_many_failed_trials_end_the_search(search, tmp_path, capfd):
     command = ("hydra/sweeper=optuna", "x=interval(0,1)", "word=bad", trials(6))
@@ -130,7 +130,7 @@ def test_several_objectives_give_the_pareto_front(search, tmp_path, capfd, backe
     assert "Pareto front" in capfd.readouterr().out
 
 
-@pytest.mark.slow
+@slow
 @needs["optuna"]
 def test_trials_can_be_stored_in_a_database(search, tmp_path):
     storage = f"hydra.sweeper.storage=sqlite:///{tmp_path}/trials.db"
@@ -269,7 +269,7 @@ def test_a_pruned_trial_ends_early_and_stays_pruned(script, tmp_path, capfd, pru
     assert json.loads((folder / "result.json").read_text())["epochs"] == 6
 
 
-@pytest.mark.slow
+@slow
 @needs["optuna"]
 def test_the_command_of_the_best_trial_reproduces_it(script, tmp_path, capfd):
     import shlex
@@ -283,7 +283,7 @@ def test_the_command_of_the_best_trial_reproduces_it(script, tmp_path, capfd):
 
 
 @needs["optuna"]
-@pytest.mark.slow
+@slow
 def test_the_command_of_the_best_trial_of_a_recipe_is_a_single_run(script, tmp_path, capfd):
     import shlex
 
@@ -301,7 +301,7 @@ def test_the_command_of_the_best_trial_of_a_recipe_is_a_single_run(script, tmp_p
 
 
 @needs["optuna"]
-@pytest.mark.slow
+@slow
 def test_an_interrupted_search_says_how_to_resume_the_search(script, tmp_path, monkeypatch, capfd):
     import shlex
     import signal
@@ -328,7 +328,7 @@ def test_an_unknown_objective_is_refused(script, capfd):
     assert "Did you mean val_accuracy?" in capfd.readouterr().err
 
 
-@pytest.mark.slow
+@slow
 @needs["optuna"]
 @pytest.mark.parametrize("moment", range(2))
 def test_a_killed_search_resumes_to_the_same_result(tmp_path, data_dir, monkeypatch, moment):
@@ -366,7 +366,7 @@ def kill_and_repeat(folder: Path, command: tuple[str, ...], moments: list[float]
     assert start_search(folder, *command).wait() == 0
 
 
-@pytest.mark.slow
+@slow
 @needs["optuna"]
 def test_a_repeatedly_killed_optuna_search_resumes_to_the_same_result(tmp_path):
     command = ("hydra/sweeper=optuna", "hydra.sweep.dir=found", trials(25))
@@ -377,7 +377,7 @@ def test_a_repeatedly_killed_optuna_search_resumes_to_the_same_result(tmp_path):
     assert table(tmp_path / "found") == table(tmp_path / "undisturbed/found")
 
 
-@pytest.mark.slow
+@slow
 @needs["ax"]
 def test_a_repeatedly_killed_ax_search_neither_loses_nor_repeats_trials(tmp_path):
     command = ("hydra/sweeper=ax", "hydra.sweep.dir=found", trials(9))
@@ -388,7 +388,7 @@ def test_a_repeatedly_killed_ax_search_neither_loses_nor_repeats_trials(tmp_path
     assert len({row["x"] + row["rate"] for row in rows}) == 9
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize("choice", [
     pytest.param("hydra/sweeper/pruner=median", marks=needs["optuna"], id="optuna"),
     pytest.param("hydra/sweeper=ax", marks=needs["ax"], id="ax"),
@@ -414,7 +414,7 @@ def test_a_parallel_search_waits_for_trials_of_a_killed_command(
     assert len(rows) == 4 and not any(row["status"] in ("failed", "running") for row in rows)
 
 
-@pytest.mark.slow
+@slow
 @pytest.mark.parametrize(("backend", "count"), [
     pytest.param("optuna", 40, marks=needs["optuna"]), pytest.param("ax", 20, marks=needs["ax"]),
 ])  # fmt: skip
