@@ -88,16 +88,16 @@ SENTENCES = {
     "A sweep or search is named by name=NAME with --multirun; a single run by its folder, "
     "hydra.run.dir=FOLDER.": "study_name study experiment_name exp_name run_name task_name group "
     "job_name sweep_name version",
-    "The folder of a run is hydra.run.dir=FOLDER; that of a sweep is runs/NAME, by name=NAME.":
+    "The folder of a run is hydra.run.dir=FOLDER; that of a sweep is runs/NAME: name=NAME.":
     "output_dir out_dir output out save_dir log_dir logdir work_dir workdir default_root_dir "
     "folder result_dir results_dir exp_dir",
-    "A run uses one device. For many runs, hydra/launcher=slurm uses a cluster.":
+    "torchrun --nproc-per-node=N script.py trains on N GPUs; hydra/launcher=slurm uses a cluster.":
     "devices num_devices strategy num_nodes ddp distributed world_size n_gpu n_gpus num_gpus rank "
     "local_rank sync_batchnorm",
     "There is no early stopping: best.pt keeps the weights of the best epoch, and a search stops "
     "weak trials with hydra/sweeper/pruner=median.":
     "early_stopping early_stop patience early_stopping_patience min_delta",
-    "Nothing is accumulated over batches: set batch_size.":
+    "Gradients are not accumulated over batches: set batch_size.":
     "accumulate_grad_batches gradient_accumulation_steps grad_accum accumulation_steps accum_iter",
     "The length of a run is counted in epochs: epochs=N.":
     "max_steps num_steps n_steps iterations max_iter max_iters num_iterations steps max_time",
@@ -119,7 +119,7 @@ VALUES = {
     "bf16": "bfloat16 fp16 float16 half 16 16mixed bf16mixed 16true bf16true amp mixed",
     "fp32": "float32 float single full 32 32true tf32 highest",
     "linear": "logistic logreg logisticregression softmax", "mlp": "fc dense fcn feedforward",
-    "cnn": "fcnn resnet resnet18 conv convnet lenet", "vit": "transformer vitb16",
+    "cnn": "fcnn conv convnet lenet", "resnet18": "resnet", "vit": "transformer vitb16",
     "fashion": "fashionmnist fmnist", "digits": "sklearn uci", "kmnist": "kuzushiji",
     "sgd": "nesterov momentum", "onecycle": "onecyclelr 1cycle", "cosine": "cosineannealinglr",
     "constant": "constantlr fixed", "none": "no off null false", "seconds": "time minutes",

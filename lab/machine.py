@@ -20,7 +20,7 @@ from lab.generators import seed_everything
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-COMPILE_STEPS = 10_000  # on two cores, torch.compile takes as long as it saves in so many steps
+COMPILE_STEPS = 10_000  # a vit recoups its compilation in 4,000, an mlp never: benchmarks/
 REMEDY = "install a C++ compiler, for example g++, or name one in the environment variable CXX"
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Machine:
             if not self.is_cuda and any(isinstance(part, BATCH_NORM) for part in model.modules()):
                 log.info(
                     "batch norm: each process normalises its own share of a batch, since torch "
-                    "synchronises them on CUDA alone; the statistics of the first are kept"
+                    "synchronises it on CUDA alone; the first one's statistics are kept"
                 )
         return group.distributed(model)
 
@@ -143,7 +143,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 def choose_kernels(device: str, precision: str) -> None:
     """Settings that make a step faster; `benchmarks/README.md` says why."""
-    if device.startswith("cuda"):  # TF32: products of fp32 numbers with 10 bits of their fractions
+    if device.startswith("cuda"):  # TF32: products of fp32 numbers with 10 bits of their mantissas
         torch.set_float32_matmul_precision("high")
     # The flash kernel is made for long sequences: for a few tokens in bf16, plain matrix products
     # are faster. The switch is named after CUDA but applies to CPUs, too.
@@ -203,8 +203,8 @@ def first_line(error: Exception) -> str:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Bit-equal results on one device. An operation that has none then raises RuntimeError. Else,
-    the fastest of cuDNN's kernels is found by trial, which differs from run to run."""
+    """Bit-identical results on one device. An operation without them then raises RuntimeError.
+    Else, cuDNN's fastest kernel is found by benchmarking, which differs from run to run."""
     torch.backends.cudnn.benchmark = not wanted
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts

@@ -88,7 +88,7 @@ TOLD = [  # the key typed, a part of what it is told
     ("study_name", "name=NAME with --multirun"),
     ("hydra.sweeper.study_name", "name=NAME with --multirun"),
     ("output_dir", "hydra.run.dir=FOLDER"),
-    ("trainer.strategy", "A run uses one device"),
+    ("trainer.strategy", "torchrun --nproc-per-node=N script.py"),
     ("callbacks.early_stopping.patience", "There is no early stopping: best.pt"),
     ("max_steps", "epochs=N"),
     ("images", "python evaluate.py run=FOLDER images="),
@@ -131,7 +131,7 @@ def test_a_key_that_means_nothing_gets_the_list_alone():
     [
         ("MLP", options("model"), "mlp"),
         ("mpl", options("model"), "mlp"),
-        ("ResNet", options("model"), "cnn"),
+        ("ResNet", options("model"), "resnet18"),
         ("Logistic_Regression", options("model"), "linear"),
         ("transformer", options("model"), "vit"),
         ("FashionMNIST", options("dataset"), "fashion"),
