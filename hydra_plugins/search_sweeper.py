@@ -122,7 +122,7 @@ class SearchSweeper(Sweeper):
         basic_launcher.log.setLevel("WARNING")  # each trial is reported here
         if not getattr(self.launcher, "waits", True):
             raise ConfigError(
-                "hydra.launcher.wait=false is not possible in a search, whose trials follow from "
+                "hydra.launcher.wait=false is not possible in a search, whose trials depend on "
                 "the results of earlier ones: leave it out."
             )
         self._wait_for_earlier_jobs()

@@ -104,7 +104,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):
         print(f"Slurm has queued {len(submitted)} jobs as {array}. To cancel them: scancel {array}")
         if not self.waits:
             return []
-        print("This command waits for them; it may be ended and repeated.")
+        print("This command waits for them; it may be stopped and repeated.")
         return self.wait(ids)
 
     def wait(self, ids: dict[str, str]) -> list[JobReturn]:

@@ -109,7 +109,7 @@ def _check_kind(found: Any, group: str, node: DictConfig) -> None:
     if inspect.isclass(found) and not issubclass(found, _locate(kind)):
         raise ConfigError(
             f"{group} ({node._target_}) gives a {found.__name__}, which is not a {kind}: "
-            "name another class by _target_, one that is derived from it."
+            "name another class with _target_, one that is derived from it."
         )
 
 

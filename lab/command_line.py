@@ -57,13 +57,13 @@ def for_evaluate(argv: list[str]) -> list[str]:
     folders = [word for word in words if key_of(word) == "run"]
     if len(folders) > 1:
         raise ConfigError(
-            f"{folders[1].removeprefix('run=')} is a second run folder: give one. Pictures are "
-            "given by images=[a.png,b.png]."
+            f"{folders[1].removeprefix('run=')} is a second run folder: give one. Give pictures "
+            "with images=[a.png,b.png]."
         )
     keys = [key_of(word) for word in words]
     for key in (key for key in _keys_of_evaluate() if keys.count(key) > 1):
         raise ConfigError(
-            f"{key}= is given {keys.count(key)} times: give it once. Several pictures are given by "
+            f"{key}= is given {keys.count(key)} times: give it once. Give several pictures with "
             "images=[a.png,b.png]."
         )
     for word in words:
@@ -151,14 +151,14 @@ def _refuse_ignored(args: Namespace) -> None:
             continue
         if _is_sweep(args) and OF_A_RUN.fullmatch(key_of(word)):
             raise ConfigError(
-                f"{word} is the folder of a single run: name a sweep by name=NAME, which is a "
+                f"{word} is the folder of a single run: name a sweep with name=NAME, which is a "
                 "folder in runs/."
             )
         if _is_sweep(args) or not is_of_a_sweep(word):
             continue
         remedy = "add --multirun, or leave it out"
         if key_of(word) == "name":
-            remedy = "add --multirun, or name the folder of this run by hydra.run.dir=FOLDER"
+            remedy = "add --multirun, or name the folder of this run with hydra.run.dir=FOLDER"
         raise ConfigError(f"{word} has an effect only in a sweep: {remedy}.")
 
 

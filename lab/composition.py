@@ -48,7 +48,7 @@ def explain(error: BaseException, causes: Sequence[BaseException]) -> str | None
         )
     if isinstance(error, HydraException) and (several := SEVERAL_VALUES.match(str(error))):
         return (
-            f"{several[1]} gives several values, which takes --multirun (-m): a single run has "
+            f"{several[1]} gives several values, which needs --multirun (-m): a single run has "
             "one. A list is written in brackets, as in key=[1,2]."
         )
     if headless := HEADLESS.match(str(error)):
@@ -121,7 +121,7 @@ def on_one_line(error: BaseException) -> str:
 
 def _local(error: BaseException, name: str) -> Any:
     """A local variable of the innermost function of Hydra that has it: Hydra's exceptions do not
-    say on which file or override it worked."""
+    say which file or override it was processing."""
     for frame, _ in reversed(frames(error)):
         if frame.f_globals.get("__name__", "").startswith("hydra.") and name in frame.f_locals:
             return frame.f_locals[name]
@@ -158,9 +158,9 @@ def _of_a_word(error: OverrideParseException) -> str:
     word = error.override
     key, equals, value = word.partition("=")
     if not equals and not key.startswith("~"):
-        return "it must be key=value, without blanks around the =."
+        return "it must be key=value, without spaces around the =."
     if value.endswith(","):
-        return "several values are written without blanks, as in model=linear,mlp."
+        return "several values are written without spaces, as in model=linear,mlp."
     open_brackets: list[str] = []
     plain = re.sub(r"\\.", "", value)  # without what is escaped
     plain = re.sub(r"'[^']*'|\"[^\"]*\"", "", plain)  # and without what is quoted

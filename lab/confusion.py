@@ -32,7 +32,7 @@ def _widths(names: list[str], most: int, columns: int) -> tuple[int, int] | None
 
 def _matrix(names: list[str], counts: list[list[int]], left: int, cell: int) -> str:
     head = " ".join(fitted(name, cell) for name in names)
-    lines = ["rows: the true class, with the share that is right; columns: the predicted class"]
+    lines = ["rows: the true class, with its accuracy; columns: the predicted class"]
     lines += [f"{'':{left}}          {head}"]
     for index, (name, row) in enumerate(zip(names, counts, strict=True)):
         shown = " ".join(f"{count:{cell}d}" for count in row)

@@ -126,7 +126,7 @@ def diagnosis(source: Callable, root: Path, writable: bool, error: Exception) ->
             problem += f", as is its archive {file.archive.name},"
         return (
             f"{problem} and could not be downloaded ({why}): put the file there, set data_dir to "
-            "the folder that has it (for a new run, DATA_DIR does it, too), or connect to the "
+            "the folder that has it (for a new run, DATA_DIR works as well), or connect to the "
             f"network; {OFFLINE}."
         )
     return f"{owner_of(source).__name__} could not be loaded from {root} ({failed}); {OFFLINE}."

@@ -70,7 +70,7 @@ def decoded(
         with suppress(filelock.Timeout):
             lock.acquire(timeout=1)
         if not lock.is_locked:
-            log.info("waiting for another process, which decodes these pictures")
+            log.info("waiting for another process, which is decoding these pictures")
             lock.acquire()
     except PermissionError:
         log.warning("%s cannot be written to: the pictures are decoded for this run only", folder)
@@ -217,7 +217,7 @@ def _workers(count: int) -> Iterator[Callable[[list[dict]], Iterator[dict[str, A
 def _ended(code: int, errors) -> str:
     errors.seek(0)
     said = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-    why = f"signal {-code}, perhaps since the memory is full" if code < 0 else f"exit code {code}"
+    why = f"signal {-code}, perhaps for lack of memory" if code < 0 else f"exit code {code}"
     return f"A process that decodes pictures has ended ({', '.join([why, *said])}): run it again."
 
 

@@ -78,7 +78,7 @@ def explain(error: BaseException) -> str | None:
     """The sentence for an error that a config, a class named by it or a file has provoked; None for
     a bug of this project."""
     if not _has_current_folder():
-        return "The current folder does not exist any more: change to another one (cd)."
+        return "The current folder no longer exists: change to another one (cd)."
     causes = [error]
     while (cause := causes[-1].__cause__) is not None:
         causes.append(cause)

@@ -42,7 +42,7 @@ def run(
     refuse_several("script.train")
     if other := [word for word in overrides if not isinstance(word, str)]:
         raise ConfigError(
-            f"{other[0]!r} is no override: give words, as in train('model=cnn', 'seed=1')."
+            f"{other[0]!r} is not an override: give strings, as in train('model=cnn', 'seed=1')."
         )
     with _own_hydra():
         try:

@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if content and all(str(name).startswith("module.") for name in content):  # of DataParallel
         content = {name.removeprefix("module."): value for name, value in content.items()}
     if not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no weights by their names: save model.state_dict().")
+        raise CheckpointError(f"{path} holds no named weights: save model.state_dict().")
     return content
 
 
@@ -126,7 +126,7 @@ def _differs(weights: dict[str, Tensor], own: dict[str, Tensor], name: str) -> s
 
 def _told(source: str, taken: list[str], left: list[str], unused: list[str]) -> str:
     told = f"init_from={source}: {len(taken)} tensors taken"
-    for names, what in ((left, "made anew"), (unused, "not used")):
+    for names, what in ((left, "reinitialised"), (unused, "not used")):
         more = f" and {len(names) - 4} more" if len(names) > 4 else ""
         told += f"; {what}: {', '.join(names[:4])}{more}" if names else ""
     return told

@@ -95,6 +95,6 @@ def _check_logits(logits: Any, cfg: DictConfig, count: int) -> None:
     else:
         return
     raise ConfigError(
-        f"model ({cfg.model._target_}) returns {found}, but the logits of {count} images are a "
+        f"model ({cfg.model._target_}) returns {found}, but the logits of {count} images must be a "
         f"float tensor {wanted}, since dataset.num_classes={wanted[1]}.{advice}"
     )

@@ -40,6 +40,6 @@ def check_how(cfg: DictConfig) -> None:
     for name, tracker in cfg.logger.items():
         if not isinstance(tracker, DictConfig) or not isinstance(tracker.get("_target_"), str):
             raise ConfigError(
-                f"logger.{name}={tracker} is not allowed: it must name a class by _target_, as "
+                f"logger.{name}={tracker} is not allowed: it must name a class with _target_, as "
                 "the files in config/logger/ do."
             )

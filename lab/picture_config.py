@@ -40,7 +40,7 @@ def parser(doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--grey", action="store_true", help="one channel instead of three")
     help = f"share of each class for testing, without a folder test/ ({TEST_SIZE})"
     parser.add_argument("--test-size", type=float, help=help)
-    parser.add_argument("--seed", type=int, default=0, help="draws the test pictures (0)")
+    parser.add_argument("--seed", type=int, default=0, help="for drawing the test pictures (0)")
     parser.add_argument("--skip", action="store_true", help="leave out what cannot be decoded")
     parser.add_argument("--force", action="store_true", help="replace config/dataset/NAME.yaml")
     parser.add_argument("--data-dir", help="the data folder (DATA_DIR, or data/ beside script.py)")
@@ -75,13 +75,13 @@ def target_of(name: str) -> Path:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises Refusal for options that cannot be, before anything is looked at."""
+    """Raises Refusal for options that are impossible, before anything is looked at."""
     if not re.fullmatch(r"[A-Za-z_]\w*", args.name, re.ASCII):
         raise Refusal(f"--name {args.name} is not allowed: use letters, digits and underscores.")
     if args.image_size < 1:
         raise Refusal(f"--image-size {args.image_size} is not allowed: give 1 or more pixels.")
     if args.test_size is not None and not 0 < args.test_size < 1:
-        raise Refusal(f"--test-size {args.test_size:g} is not allowed: give a share, 0.2 say.")
+        raise Refusal(f"--test-size {args.test_size:g} is not allowed: give a share, like 0.2.")
     if (target := target_of(args.name)).exists() and not args.force:
         raise Refusal(f"{target} exists: choose another --name, or replace it with --force.")
 

@@ -141,7 +141,7 @@ def within(root: Path, folder: str) -> Path:
     if not (path := root / given).is_dir():
         raise Refusal(
             f"{path} is not a folder: put the pictures there, or set data_dir to the folder that "
-            "has them (for a new run, DATA_DIR does it, too)."
+            "has them (for a new run, DATA_DIR works as well)."
         )
     return path
 

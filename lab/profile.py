@@ -21,14 +21,14 @@ MOST_ROWS = 10
 def attach(state: State, steps: int, folder: Path) -> None:
     """Record so many `steps` of the training of `state`, report them, and write the trace.
 
-    The profiler hangs on the optimizer, so that the loop has no branch for it.
+    A hook of the optimizer drives the profiler, so that the loop has no branch for it.
     """
     left = sum(state.steps[state.epoch :]) - len(state.losses)
     steps = min(steps, left - SKIPPED)
     if steps < 1:
         log.warning("nothing is profiled: the run has %d steps, and needs %d", left, SKIPPED + 1)
         return
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells that there is no GPU
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it reports that there is no GPU
     profiler = profile(schedule=schedule(wait=1, warmup=SKIPPED - 1, active=steps, repeat=1))
     profiler.start()
 
@@ -43,7 +43,7 @@ def attach(state: State, steps: int, folder: Path) -> None:
 
 
 def _report(profiler: profile, steps: int, folder: Path) -> None:
-    """Print the operations that take most time by themselves, and write the trace."""
+    """Print the operations with the most self time, and write the trace."""
     rows = [row for row in profiler.key_averages() if not row.is_user_annotation]
     on_device = any(row.self_device_time_total for row in rows)
     figure = "self_device_time_total" if on_device else "self_cpu_time_total"
@@ -51,7 +51,7 @@ def _report(profiler: profile, steps: int, folder: Path) -> None:
     rows.sort(key=lambda row: -getattr(row, figure))
     where = torch.accelerator.current_accelerator().type if on_device else "cpu"
     log.info(
-        "the costliest operations of %d steps, by their own time on %s, %.1f ms in all:",
+        "the costliest operations of %d steps, by self time on %s, %.1f ms in all:",
         *(steps, where, total / 1000),
     )
     for row in rows[:MOST_ROWS]:

@@ -1,8 +1,8 @@
 """The processes of one run: torchrun or Slurm starts several, which train a model together.
 
 The first one, of rank 0, composes the config, prints, and writes the run folder. The others wait
-until it has opened its run, get the config from it, and print nothing. They talk through a store of
-torch, so torch is imported before anything is refused, but only where there are several.
+until it has opened its run, get the config from it, and print nothing. They talk through a torch
+store, so torch is imported before anything is refused, but only where there are several.
 """
 
 import json
@@ -184,7 +184,7 @@ def culprit() -> str:
             rank = failed()[0]
             return f"{_name(rank)} failed: {store().get(f'failed/{rank}').decode()}"
     return (
-        "another process of the run has ended without a word: it was killed, perhaps for want of "
+        "another process of the run has ended without a word: it was killed, perhaps for lack of "
         "memory, or its machine is gone. Resume the run from its last checkpoint."
     )
 

@@ -138,8 +138,8 @@ SECTIONS = (
     *("Calibration", "Provenance"),
 )
 DIFFERENT = (
-    "The figures differ: another machine, number of threads or version of a package computes other "
-    "last digits; weights of another epoch give other predictions."
+    "The figures differ: another machine, number of threads or package version changes the last "
+    "digits; weights of another epoch give different predictions."
 )
 
 
@@ -223,8 +223,8 @@ def _calibration(predictions: Predictions) -> Markup:
         element("b", f"ECE = {error:.4f}"),
         f", the expected calibration error: Σ |B|/n · |accuracy(B) − confidence(B)| over "
         f"{len(bins)} bins B of equal width, where the confidence is the probability of the "
-        "predicted class (", paper, "). A model that is right as often as it is sure is on the "
-        "dashed line; below it, it is too sure.",
+        "predicted class (", paper, "). A well-calibrated model is on the dashed line; an "
+        "overconfident one is below it.",
     )  # fmt: skip
     figures = element("div", report_figures.calibration(bins), class_="figures")
     return _section("Calibration", said, figures)

@@ -126,7 +126,7 @@ def calibration(bins: list[Bin]) -> Markup:
     formats = ("{:g}".format, "{:g}".format)
     drawn = chart.drawn(
         *bars, diagonal, *marks, labels=("confidence", "accuracy"), formats=formats,
-        legend=[("as right as sure", "best"), ("mean confidence of a bin", "series-2 dot")],
+        legend=[("perfect calibration", "best"), ("mean confidence of a bin", "series-2 dot")],
     )  # fmt: skip
     most = max(each.count for each in bins)
     counts = Chart((0, 1), (0, 1.04 * most), height=160)

@@ -21,7 +21,7 @@ def mistakes(predictions: Predictions, image_set: ImageSet) -> Markup:
     """The wrong images to whose true class the model gives the lowest probability."""
     wrong = (predictions.predicted != predictions.labels).nonzero().squeeze(1)
     if not len(wrong):
-        return element("p", "There are none: every image is right.")
+        return element("p", "There are none: every prediction is right.")
     own = predictions.probabilities[wrong, predictions.labels[wrong]]
     worst = wrong[own.argsort(stable=True)[:MISTAKES]]
     images = image_set.images[worst]
@@ -29,7 +29,7 @@ def mistakes(predictions: Predictions, image_set: ImageSet) -> Markup:
     which = f"The {len(worst)} of {len(wrong)}" if len(worst) < len(wrong) else f"The {len(wrong)}"
     said = (
         f"{which} wrong images to whose true class the model gives the lowest probability, the "
-        "lowest first. In colour: what the model says, and how sure it is."
+        "lowest first. In colour: the prediction and its probability."
     )
     cards = [
         _card(image, predictions, index)

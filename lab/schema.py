@@ -190,7 +190,7 @@ def _require_class(cfg: DictConfig, group: str) -> None:
     node = OmegaConf.select(cfg, group)
     if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
         raise ConfigError(
-            f"{group}={node} is not allowed: it must name a class by _target_. A file in config/ "
+            f"{group}={node} is not allowed: it must name a class with _target_. A file in config/ "
             f"that sets more than {group} starts with '# @package _global_'."
         )
     partial = {"optimizer": "the parameters", "scheduler": "the optimizer"}.get(group)

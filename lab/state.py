@@ -169,7 +169,7 @@ class State:
             self.scheduler.replay(done, self.history)
         except ValueError as error:
             raise CheckpointError(
-                f"{path} is {done} steps on already, more than the config has: set more epochs."
+                f"{path} is already at step {done}, more than the config has: set more epochs."
             ) from error
 
     def _check(self, saved: dict[str, Any], path: Path) -> None:
@@ -183,19 +183,19 @@ class State:
         checkpoint.check_optimizer(saved["optimizer"], self.optimizer, path)
         if saved.get("seed", self.seed) != self.seed:
             raise CheckpointError(
-                f"{path} is of a run with seed={saved['seed']!r:.20}, not {self.seed}: put the "
+                f"{path} is from a run with seed={saved['seed']!r:.20}, not {self.seed}: put the "
                 "run's own file there."
             )
         images, own_images = len(saved["image_losses"]), len(self.image_losses)
         if images != own_images:
             raise CheckpointError(
-                f"{path} is of {images} training images, which cannot become {own_images}: "
+                f"{path} is from {images} training images, which cannot become {own_images}: "
                 "leave val_size and limit as they were."
             )
         epoch = len(saved["history"])
         if epoch + (len(saved["losses"]) > 0) > len(self.steps):
             raise CheckpointError(
-                f"{path} is {epoch} epochs on already, more than the config has: set more epochs."
+                f"{path} is already at epoch {epoch}, more than the config has: set more epochs."
             )
         if len(saved["losses"]) and saved["steps"][epoch] != self.steps[epoch]:
             raise CheckpointError(
@@ -206,7 +206,7 @@ class State:
 
     def _take(self, saved: dict[str, Any]) -> None:
         """Copy the values into tensors of our own: those of the file may overlap, or be shorter in
-        memory than their shape says, and kernels would write behind them."""
+        memory than their shape says, and kernels would write past their end."""
         weights = self.model.state_dict()
         self.model.load_state_dict(saved["model"])
         if self.average and "average" in saved:

@@ -11,17 +11,17 @@ FALLEN = 0.8  # of the first epoch's loss: a loss that stays above has hardly fa
 
 
 def sentence(result: dict[str, Any], cfg: DictConfig, state: "State") -> str:
-    """The test accuracy; with `memorise`, whether the training images were learnt by heart."""
+    """The test accuracy; with `memorise`, whether the training images were memorised."""
     if not cfg.memorise:
-        accuracy, epoch = 100 * result["test_accuracy"], result["best_epoch"]
-        return f"test accuracy {accuracy:.2f} % (weights of epoch {epoch})"
+        accuracy, epoch = result["test_accuracy"], result["best_epoch"]
+        return f"test accuracy {accuracy:.2%} (weights of epoch {epoch})"
     count = len(state.image_losses)
     right = round(result["val_accuracy"] * count)
     what = "a batch" if count <= cfg.batch_size else "its training images"
     if right == count:
-        return f"the model can learn {what} by heart: {right} of {count}"
+        return f"the model can memorise {what}: {right} of {count}"
     return (
-        f"the model cannot learn {what} by heart: {right} of {count} after {state.epoch} epochs. "
+        f"the model cannot memorise {what}: {right} of {count} after {state.epoch} epochs. "
         f"{_advice([row['train_loss'] for row in state.history])}"
     )
 

@@ -36,7 +36,7 @@ def parsed(words: list[str], doc: str) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="searched for runs")
-    watch = "show what runs until nothing does, and write the page again and again; Ctrl-C ends it"
+    watch = "show what is running until nothing is, and keep rewriting the page; Ctrl-C ends it"
     parser.add_argument("--watch", action="store_true", help=watch)
     known, unknown = parser.parse_known_args(words)
     if unknown:

@@ -33,7 +33,7 @@ def check_name(name: str, overrides: Collection[Override]) -> None:
     if any(
         override.key_or_group == "name" and override.is_sweep_override() for override in overrides
     ):
-        raise ConfigError("name is one for the whole sweep: give a single one, without commas.")
+        raise ConfigError("name is for the whole sweep: give a single one, without commas.")
     parts = Path(name).parts
     if not parts or ".." in parts:
         raise ConfigError(

@@ -158,7 +158,7 @@ def _status(
         )
     if is_live:
         text += (
-            f"The page reloads itself every {RELOAD} s and shows news once it is written again, "
+            f"The page reloads itself every {RELOAD} s and shows changes once it is rewritten, "
             "which python results.py FOLDER --watch does."
         )
     return [element("p", text, id="status")]

@@ -42,7 +42,7 @@ def check(config: DictConfig) -> None:
             raise ConfigError(f"hydra.sweeper.{key}={value} is not allowed: it must be text.")
     if settings.backend == "optuna" and not isinstance(settings.sampler, DictConfig):
         raise ConfigError(
-            f"hydra.sweeper.sampler={settings.sampler} is not allowed: choose one by "
+            f"hydra.sweeper.sampler={settings.sampler} is not allowed: choose one with "
             "hydra/sweeper/sampler=NAME."
         )
     if not importlib.util.find_spec(settings.backend):
@@ -75,7 +75,7 @@ def check(config: DictConfig) -> None:
 
 
 def _check_objectives(settings: DictConfig) -> None:
-    """Raises ConfigError for what cannot be searched for."""
+    """Raises ConfigError for objectives that are impossible."""
     objectives, directions = list(settings.objectives), list(settings.directions)
     if tests := [name for name in objectives if name.startswith("test_")]:
         raise ConfigError(

@@ -138,7 +138,7 @@ def test_the_loss_falls_and_the_model_generalises(script, tmp_path):
 def test_every_model_overfits_one_batch(script, tmp_path, capfd, model):
     assert script("debug=overfit", "dataset=digits", f"model={model}") == 0
     output = capfd.readouterr().out
-    assert "the model can learn a batch by heart: 64 of 64" in output
+    assert "the model can memorise a batch: 64 of 64" in output
     assert "test accuracy" not in output
     (folder,) = run_folders(tmp_path)
     assert result(folder)["val_accuracy"] == 1

@@ -80,7 +80,7 @@ def test_flags_may_stand_anywhere(arguments):
 
 SWEEP_ONLY = "has an effect only in a sweep: add --multirun, or"
 REFUSALS = [
-    (["name=mine"], f"name=mine {SWEEP_ONLY} name the folder of this run by hydra.run.dir=FOLDER"),
+    (["name=mine"], f"name=mine {SWEEP_ONLY} name the folder of this run with hydra.run.dir="),
     (["++name=a b"], f"++name=a b {SWEEP_ONLY} name the folder"),
     (["sweep=practical"], f"sweep=practical {SWEEP_ONLY} leave it out"),
     (["hydra/sweeper=optuna"], f"hydra/sweeper=optuna {SWEEP_ONLY} leave it out"),

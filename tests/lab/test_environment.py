@@ -184,7 +184,7 @@ def test_the_working_directory_of_a_job_may_be_its_run_folder(
 @pytest.mark.slow
 def test_a_current_folder_that_is_gone_or_read_only_is_refused_in_a_sentence(tmp_path):
     gone = shell(tmp_path, f"mkdir x; cd x; rmdir ../x; {SCRIPT} {SMALL}")
-    assert gone.stderr.startswith("The current folder does not exist any more: change to another")
+    assert gone.stderr.startswith("The current folder no longer exists: change to another")
     for more in ("", "-m seed=0,1"):
         done = shell(Path("/proc"), f"{SCRIPT} {more} {SMALL}")
         assert done.stderr.startswith("/proc/runs cannot be read or written (No such file")

@@ -76,7 +76,7 @@ REFUSALS = [
     (["hydra.mode=MULTIRUN"], ConfigError, "one run is started at a time"),
     (["resume=nowhere"], Refusal, "nowhere is not a folder"),
     (["hydra/callbacks=clean_git"], Refusal, "not clean"),
-    ([["seed=1"]], ConfigError, r"\['seed=1'\] is no override: give words"),
+    ([["seed=1"]], ConfigError, r"\['seed=1'\] is not an override: give strings"),
     (["epochs=0"], RunFailed, "epochs=0 is not allowed"),
     (["model.hidden_sizes=[0]"], RunFailed, r"hidden_sizes=\[0\]"),
 ]

@@ -72,7 +72,7 @@ def test_the_head_is_made_anew_if_the_number_of_classes_differs(model, caplog):
     assert record["left"] == [f"{head}.weight", f"{head}.bias"]
     assert all(torch.equal(after[name], before[name]) for name in record["left"])
     assert all(torch.equal(after[name], weights[name]) for name in record["taken"])
-    assert f"tensors taken; made anew: {head}.weight, {head}.bias" in caplog.text
+    assert f"tensors taken; reinitialised: {head}.weight, {head}.bias" in caplog.text
 
 
 def test_the_first_convolution_is_made_anew_if_the_channels_differ():
@@ -96,7 +96,7 @@ def test_weights_that_the_model_has_no_place_for_are_recorded():
             "layers.0.weight is .64, 64. i",
         ),
         (lambda: state("model=vit"), "another model: layers.0.weight is missing, .* and 1 more"),
-        (lambda: {"epoch": 3, "loss": 0.5}, "w.pt holds no weights by their names"),
+        (lambda: {"epoch": 3, "loss": 0.5}, "w.pt holds no named weights"),
         (lambda: {}, "holds no weights"),
         (lambda: [1, 2], "is not a checkpoint"),
         (lambda: torch.nn.Linear(1, 1), "cannot be read as a checkpoint: it is missing, damaged"),

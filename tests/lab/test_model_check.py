@@ -227,7 +227,7 @@ def test_a_model_with_another_number_of_outputs_is_refused_before_the_data(
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "nothing"))
     assert script("model=linear", f"model.num_classes={count}") == 1
     output = "".join(capfd.readouterr())
-    assert f"returns a tensor (2, {count}), but the logits of 2 images are a float" in output
+    assert f"returns a tensor (2, {count}), but the logits of 2 images must be a float" in output
     assert "since dataset.num_classes=10. Its last layer must have num_classes outputs" in output
 
 

@@ -92,7 +92,7 @@ def test_evaluate_takes_a_folder_without_run(here):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a", "b"], "b is a second run folder: give one. Pictures are given by images="),
+        (["a", "b"], "b is a second run folder: give one. Give pictures with images="),
         (["a", "run=b"], "b is a second run folder"),
         (["last", "a.png"], "a.png is a second run folder"),
         (["a", "report"], "report has no value: write report=VALUE"),

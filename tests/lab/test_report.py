@@ -147,7 +147,7 @@ def test_any_number_of_classes_and_channels(tmp_path, classes, channels):
 def test_a_run_without_mistakes(tmp_path):
     page = written(tmp_path, of_random(3, right=1.0))
     assert "100.00% test accuracy" in page.text
-    assert "There are none: every image is right." in page.text and "No mistakes." in page.text
+    assert "There are none: every prediction is right." in page.text and "No mistakes." in page.text
 
 
 @pytest.mark.parametrize(

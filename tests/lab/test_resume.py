@@ -487,4 +487,4 @@ def test_the_checkpoint_of_another_seed_is_refused(script, tmp_path, capfd):
         assert script(*words, f"seed={seed}", f"hydra.run.dir=run{seed}") == 0
     shutil.copy(tmp_path / "run1/last.pt", tmp_path / "run0/last.pt")
     assert script("resume=run0", "epochs=2") == 1
-    assert "last.pt is of a run with seed=1, not 0" in capfd.readouterr().err
+    assert "last.pt is from a run with seed=1, not 0" in capfd.readouterr().err

@@ -286,7 +286,7 @@ def test_a_state_past_the_end_of_its_schedule_is_refused(tmp_path):
     cfg = composed("batch_size=16", "model=linear", "scheduler=onecycle")
     other = new_state(cfg, [4])
     other.steps = [1] * 200
-    with pytest.raises(checkpoint.CheckpointError, match=r"9 steps on already.*more epochs"):
+    with pytest.raises(checkpoint.CheckpointError, match=r"already at step 9.*more epochs"):
         other.load(tmp_path / "last.pt")
 
 

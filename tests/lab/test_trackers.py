@@ -275,7 +275,7 @@ def test_the_command_that_resumes_has_the_settings(script, monkeypatch, capfd):
     [
         (["logger=wanbd"], "Did you mean wandb"),
         (["logger.wandb.project=x"], "Only logger=wandb has it."),
-        (["+logger.mine=3"], "must name a class by _target_"),
+        (["+logger.mine=3"], "must name a class with _target_"),
         (["wandb=true"], "logger=tensorboard"),
     ],
 )

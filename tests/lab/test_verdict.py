@@ -20,17 +20,17 @@ def sentence(accuracy: float, of: SimpleNamespace, *words: str) -> str:
 
 
 def test_a_run_ends_with_its_test_accuracy():
-    assert sentence(1.0, state(64, 2, 1)) == "test accuracy 71.88 % (weights of epoch 3)"
+    assert sentence(1.0, state(64, 2, 1)) == "test accuracy 71.88% (weights of epoch 3)"
 
 
 @pytest.mark.parametrize(
     ("right", "count", "losses", "found"),
     [
-        (64, 64, (2, 0.1), "the model can learn a batch by heart: 64 of 64"),
-        (7, 7, (2, 0.1), "the model can learn a batch by heart: 7 of 7"),
-        (63, 64, (2.0, 0.1), "cannot learn a batch by heart: 63 of 64 after 2 epochs. The loss"),
+        (64, 64, (2, 0.1), "the model can memorise a batch: 64 of 64"),
+        (7, 7, (2, 0.1), "the model can memorise a batch: 7 of 7"),
+        (63, 64, (2.0, 0.1), "cannot memorise a batch: 63 of 64 after 2 epochs. The loss"),
         (6, 64, (2.0, 1.99), "The loss hardly fell, from 2.000 to 1.990: set another optimizer.lr"),
-        (90, 90, (2, 0.1), "the model can learn its training images by heart: 90 of 90"),
+        (90, 90, (2, 0.1), "the model can memorise its training images: 90 of 90"),
     ],
 )
 def test_whether_a_batch_was_learnt_by_heart(right, count, losses, found):
@@ -45,7 +45,7 @@ def test_a_model_that_ignores_its_images_cannot_learn_them(script, capfd):
     words = ("dataset=digits", "debug=overfit", "epochs=2", "optimizer.lr=1e-9", "model=linear")
     assert script(*words) == 0
     output = capfd.readouterr().out
-    assert "the model cannot learn a batch by heart" in output and "test accuracy" not in output
+    assert "the model cannot memorise a batch" in output and "test accuracy" not in output
 
 
 def test_memorise_needs_validation_on_the_training_images():

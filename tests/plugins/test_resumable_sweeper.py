@@ -84,7 +84,7 @@ def test_jobs_that_ran_on_different_code_are_reported(tmp_path, monkeypatch, cap
         ("a/../../b", "is not allowed"),
         ("''", "name= is not allowed"),
         (".", "name=. is not allowed"),
-        ("a,b", "name is one for the whole sweep"),
+        ("a,b", "name is for the whole sweep"),
     ],
 )
 def test_invalid_sweep_names_are_refused(script, tmp_path, capfd, name, message):

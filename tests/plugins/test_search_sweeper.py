@@ -205,7 +205,7 @@ def test_importing_the_script_loads_neither_search_library_nor_torch():
             (["hydra.sweeper.max_failure_rate=true"], "not a share from 0 to 1"),
             (["hydra.sweeper.backend=nope"], "backend=nope is not allowed: use one of optuna, ax"),
             (["hydra.sweeper.params=5"], "hydra.sweeper.params=5 is not allowed"),
-            (["hydra.sweeper.sampler=null"], "choose one by hydra/sweeper/sampler=NAME"),
+            (["hydra.sweeper.sampler=null"], "choose one with hydra/sweeper/sampler=NAME"),
             (["hydra.sweeper.sampler._target_=optuna.samplers.Tpe"], "optuna.samplers has no Tpe"),
             (
                 ["+hydra.sweeper.sampler.x=1"],
