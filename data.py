@@ -57,8 +57,9 @@ def split(
 
 @dataclass(frozen=True)
 class Shrink:
-    """Progressive resizing: the first `share` of the epochs sees images of `factor` their side,
-    which costs less and is as accurate (Touvron et al. 2019, https://arxiv.org/abs/1906.06423).
+    """Progressive resizing: the first `share` of the epochs sees images of `factor` times their
+    side, which costs less and is as accurate (Touvron et al. 2019,
+    https://arxiv.org/abs/1906.06423).
     """
 
     share: float = 0.0
@@ -131,7 +132,7 @@ class Curriculum:
 @dataclass(frozen=True)
 class Epoch:
     """The batches of one epoch: normalised images, float32 `(B, C, H, W)`, targets, and the shares,
-    float32 `(B,)`, that the images have in the loss. Of several processes, each has its part.
+    float32 `(B,)`, that the images have in the loss. With several processes, each has its part.
 
     The targets are what cross-entropy takes: labels, int64 `(B,)`, or, where mixup or cutmix blends
     two images, the shares of their classes, float32 `(B, num_classes)`.

@@ -77,7 +77,7 @@ def experiment(cfg: DictConfig, run: Run) -> None:
     image_losses = torch.zeros(len(train_set), device=machine.device)
     state = State(model, optimizer, scheduler, steps, image_losses, cfg.seed, cfg.ema)
     machine.compile(model, cfg.compile, sum(steps))
-    state.trained = machine.distribute(model)  # with others, if torchrun has started several
+    state.trained = machine.distribute(model)  # across processes, if torchrun has started several
     run.begin(state)  # loads last.pt if there is one
     log.info(counts)
     if small := curriculum.small_epochs:

@@ -2,8 +2,8 @@
 
 `dataset.source` of the config names a class, `dataset.train` and `dataset.test` the arguments that
 ask it for the training and the test images. An instance has `data`, uint8 `(N, H, W)`,
-`(N, H, W, C)` or `(N, C, H, W)`, and `targets`, the N classes, or else gives items, pairs of a PIL
-picture and its class.
+`(N, H, W, C)` or `(N, C, H, W)`, and `targets`, the N classes, or else it gives items, pairs of a
+PIL picture and its class.
 
     python sources.py FOLDER --name pets --image-size 64
 

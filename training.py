@@ -26,7 +26,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train on the batches of `epoch`. Returns the mean loss, seconds and images per second.
 
-    Nothing waits for the device within the epoch: the losses stay there and are read once, at the
+    Nothing waits for the device within the epoch: the losses stay on it and are read once, at the
     end. Raises FloatingPointError, naming epoch and step, for a loss that is not finite.
     """
     model, optimizer, scheduler = state.trained, state.optimizer, state.scheduler

@@ -65,8 +65,8 @@ def _skipped(dataset: Any, images: Tensor | OnDisk) -> int:
 
 
 def _arrays(dataset: Any) -> tuple[Tensor | OnDisk, Tensor] | None:
-    """`data` and `targets`, which some call `labels`; None if the items have to tell, since there
-    are none, or none of the right shape."""
+    """`data` and `targets`, which some call `labels`; None if the items must be used, since
+    there are no such arrays, or none of the right shape."""
     images = getattr(dataset, "data", None)
     labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
     has_items = hasattr(type(dataset), "__getitem__") and hasattr(type(dataset), "__len__")

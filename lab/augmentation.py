@@ -20,7 +20,7 @@ class Augmentation:
 
     `shift` is the largest move in pixels, drawn per image and axis, with black at the border.
     `mirror` flips half of the images left to right in one epoch and the other half in the next,
-    which works better than chance (Jordan 2024, https://arxiv.org/abs/2404.00498).
+    which works better than at random (Jordan 2024, https://arxiv.org/abs/2404.00498).
     `randaugment` of torchvision's operations are applied to each image in turn, with a `magnitude`
     of 0 … 30 (Cubuk et al. 2020, https://arxiv.org/abs/1909.13719).
     `cutout` sets a square to the mean, whose side is this share of the image's and whose centre is
@@ -28,7 +28,7 @@ class Augmentation:
     `mixup` averages an image and another one of the batch, with shares drawn from Beta(α, α), α
     being its value (Zhang et al. 2018, https://arxiv.org/abs/1710.09412). `cutmix` instead replaces
     a rectangle by that of the other image (Yun et al. 2019, https://arxiv.org/abs/1905.04899). With
-    both, each image has one of them, by chance.
+    both, each image has one of them, at random.
     """
 
     shift: int = 0
@@ -62,8 +62,8 @@ class Augmentation:
                 torch.from_numpy(beta(alpha or 1, alpha or 1, count)).float()
                 for alpha in (self.mixup, self.cutmix)
             ]
-            # For mixup, which image comes first makes no difference. With the larger share, its
-            # loss is above all its own, as `skip_easy` needs it.
+            # For mixup, which image comes first makes no difference. It gets the larger share, so
+            # that its loss is mainly its own, as `skip_easy` needs it.
             drawn["mixup_share"] = torch.maximum(shares[0], 1 - shares[0])
             drawn["cutmix_share"] = shares[1]
             drawn["cutmix_centre"] = torch.rand(2, count, generator=generator)

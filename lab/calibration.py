@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it is sure."""
+"""Calibration: whether a model's confidence matches its accuracy."""
 
 from dataclasses import dataclass
 

@@ -12,7 +12,7 @@ from typing import Any
 from lab.extras import how_to_install
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Folders of code that nobody has to edit for an experiment of their own: its bugs are ours.
+# Folders of code that nobody has to edit for their own experiment: bugs there are ours.
 OURS = ("lab", "sweeps", "hydra_plugins", "tests")
 COMPOSERS = ("hydra", "omegaconf", "antlr4", "yaml")  # what they raise is about a config
 STDLIB = Path(os.__file__).resolve().parent

@@ -12,7 +12,7 @@ COUNT = f"a whole number of at least 1 and at most {MAX_COUNT}"
 
 
 def check_facts(cfg: DictConfig) -> None:
-    """Raises ConfigError for a fact of the dataset that cannot be."""
+    """Raises ConfigError for a fact of the dataset that is impossible."""
     facts = cfg.dataset
     for key in ("in_channels", "image_size", "patch_size", "num_classes", "train_size", "repeats"):
         require(cfg, f"dataset.{key}", 1 <= facts[key] <= MAX_COUNT, COUNT)
@@ -36,7 +36,7 @@ def check_facts(cfg: DictConfig) -> None:
 
 
 def check_use(cfg: DictConfig) -> None:
-    """Raises ConfigError for a use of the images that cannot be."""
+    """Raises ConfigError for a use of the images that is impossible."""
     most = cfg.dataset.train_size
     allowed = f"a fraction below 1, or a whole number of images below {most}"
     valid = 0 <= cfg.val_size < most and (cfg.val_size < 1 or cfg.val_size % 1 == 0)

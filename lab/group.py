@@ -74,8 +74,8 @@ def distributed(model: nn.Module) -> nn.Module:
     if _control is None:
         return model
     # Without the search for unused parameters, a model that has any fails in its second step; and
-    # gradients change their places in memory, and their sums in the last bit, after the first step,
-    # which is another one in a run that is resumed.
+    # DDP rearranges gradients in memory after the first step, which changes their sums in the last
+    # bit: in a run that is resumed, that is another step.
     return nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
 
 

@@ -1,4 +1,4 @@
-"""How the processes of a run start: one composes the config by Hydra, the others get it."""
+"""How the processes of a run start: one composes the config with Hydra, the others get it."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -31,8 +31,8 @@ def bounded(what: str) -> Iterator[None]:
     """Within the context, tensors cannot be made that together need more than a quarter of the
     memory: gradients, the state of the optimizer and the best weights need as much again.
 
-    Raises ConfigError, before the memory is asked for: the system grants any amount, and kills the
-    process, or others, when it is used. `what` is the part of the config that makes the tensors.
+    Raises ConfigError, before the memory is asked for: the system grants any amount, and kills this
+    process, or others, once it is used. `what` is the part of the config that makes the tensors.
     """
     from torch.utils._python_dispatch import TorchDispatchMode
 

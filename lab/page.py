@@ -81,12 +81,12 @@ def _is_number(cell: object) -> bool:
 
 
 def scrolling(content: Markup) -> Markup:
-    """What may be wider than a phone: it scrolls by itself, and the page does not."""
+    """What may be wider than a phone: it scrolls, and the page does not."""
     return element("div", content, class_="scroll", tabindex=0)
 
 
 def figure(picture: Markup, caption: object, **attributes: object) -> Markup:
-    """A picture below what it shows."""
+    """A picture below its caption."""
     return element("figure", element("figcaption", caption), scrolling(picture), **attributes)
 
 
@@ -114,8 +114,8 @@ def page(title: str, *body: Markup, style: str = "", script: str = "", data: Any
 
 
 def in_script(data: Any) -> Markup:
-    """JSON that nothing in it can end: neither </script> nor <!-- occurs. What is not a finite
-    number, which JSON does not have, becomes null."""
+    """JSON that cannot end the script element: neither </script> nor <!-- occurs. What is not a
+    finite number, which JSON does not have, becomes null."""
     encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
     try:
         text = encode(data)

@@ -20,7 +20,7 @@ COMPARED = ("commit", "device_name", "processes", "precision", "threads")
 
 def data_dir(recorded: Any) -> str | None:
     """The `data_dir` of a run that is resumed without one: that of a new run. The folder that the
-    run has `recorded` is none of a stranger's to choose: files would be written to it.
+    run has `recorded` is not for a stranger to choose: files would be written to it.
 
     Raises RunFolderError, naming the override that is missing, if the run has read a folder that
     exists and that nobody has chosen now.

@@ -65,8 +65,8 @@ class Schedule:
     def replay(self, num_steps: int, history: list[dict[str, Any]]) -> None:
         """Repeat the steps of the optimizer and the epochs that a resumed run has behind it.
 
-        Thus its hyper-parameters remain those of the config. Raises ValueError for a schedule that
-        is shorter.
+        This way, its hyper-parameters remain those of the config. Raises ValueError for a schedule
+        that is shorter.
         """
         with warnings.catch_warnings():  # torch warns of scheduler steps before the optimizer's
             warnings.simplefilter("ignore")

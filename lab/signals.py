@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-# Ctrl-C; the system or a scheduler; a terminal that was closed; what schedulers warn by
+# Ctrl-C; the system or a scheduler; a terminal that was closed; the warning signals of schedulers
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # not on Windows
 

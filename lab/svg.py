@@ -55,7 +55,7 @@ class Chart:
         whole: bool = False,
     ) -> Markup:
         """The chart with its axes, described by `labels`. `legend` has names and classes of lines;
-        `whole` asks for whole numbers on the axis of x."""
+        `whole` asks for whole numbers on the x axis."""
         bottom = self.height - BOTTOM
         parts = []
         for value in ticks(*self.y):
@@ -78,7 +78,7 @@ class Chart:
 
 
 def _sample(left: int, class_: str) -> Markup:
-    """What a name of the legend stands for."""
+    """The sample beside a name in the legend."""
     if "dot" in class_:
         return element("circle", cx=left + 9, cy=12, r=4, class_=class_)
     return element("line", x1=left, x2=left + 18, y1=12, y2=12, class_=class_)

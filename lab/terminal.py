@@ -66,8 +66,8 @@ def unbreakable_output() -> Iterator[None]:
 
 
 def _once(handle_error: Callable[..., None]) -> Callable[..., None]:
-    """logging's own method prints a traceback for every message that cannot be written. A disk that
-    is full is told once for each log file, in a line; a bug as before."""
+    """logging's own method prints a traceback for every message that cannot be written. A full
+    disk is reported once for each log file, in one line; a bug is reported as before."""
     told: set[int] = set()
 
     def handle(handler: logging.Handler, record: logging.LogRecord) -> None:

@@ -14,7 +14,7 @@ from lab.trackers import START, Description
 # In MLflow's own words.
 STATUSES = {"finished": "FINISHED", "failed": "FAILED", "pruned": "KILLED", "interrupted": "KILLED"}
 # MLflow's own defaults wait several minutes for a server that is gone, and print when a run ends.
-# What you have set stays.
+# Variables that you have set are kept.
 ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -25,7 +25,7 @@ MOST = 100  # parameters in one request
 
 
 class MLflow:
-    """The runs of an experiment. Which of them is this one, a tag says: the server chooses ids."""
+    """The runs of an experiment. A tag identifies this one, since the server chooses the ids."""
 
     def __init__(self, tracking_uri: str | None, experiment: str):
         require("mlflow", "logger=mlflow")
@@ -35,9 +35,7 @@ class MLflow:
         self.added = {key: ENVIRONMENT[key] for key in ENVIRONMENT if key not in os.environ}
         os.environ.update(self.added)
         for name, level in (("mlflow", logging.WARNING), ("urllib3", logging.ERROR)):
-            logging.getLogger(name).setLevel(
-                level
-            )  # of a server that is gone, there is one warning
+            logging.getLogger(name).setLevel(level)  # a server that is gone causes one warning
         from mlflow import MlflowClient
 
         with _one_at_a_time(run):

@@ -69,7 +69,7 @@ def _last_step(run: Description) -> int:
     """The last epoch in the event files of the run, as TensorBoard itself reads them."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells which files it has read
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # else it lists the files it read
     events = EventAccumulator(str(run.folder), size_guidance={"scalars": 0}).Reload()
     if "val/accuracy" not in events.Tags()["scalars"]:
         return 0

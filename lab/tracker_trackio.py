@@ -20,7 +20,7 @@ class Trackio:
         from trackio import context_vars
 
         context_vars.current_run.set(None)  # of another job, which has ended by itself
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells how to look at the run
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints how to view the run
             self.run = trackio.init(
                 project=self.project,
                 name=f"{run.name} {run.id}",

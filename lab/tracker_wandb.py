@@ -11,7 +11,7 @@ from lab.trackers import Description
 # Exit codes, which W&B shows as finished or failed; a run that is stopped may be resumed.
 CODES = {"finished": 0, "pruned": 0, "failed": 1, "interrupted": 130}
 # By default, W&B waits for ever for an upload, prints a summary, captures the terminal, watches the
-# processor and copies the code. What you have set by WANDB_… stays.
+# processor and copies the code. Variables WANDB_… that you have set are kept.
 SETTINGS: dict[str, Any] = {
     "init_timeout": 30,
     "finish_timeout": 45,
@@ -92,7 +92,7 @@ def _last_step(run: Description) -> int:
 
 
 def _steps(path: Path) -> Iterator[int]:
-    """The steps that a .wandb file has, of which the last part may be missing."""
+    """The steps in a .wandb file, whose end may be missing."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     for content in _records(path.read_bytes()):

@@ -50,8 +50,8 @@ class Tracker(Protocol):
         it has: those of later epochs will be logged."""
 
     def log(self, figures: dict[str, float], epoch: int) -> None:
-        """Take the figures of an epoch, `val/accuracy` for instance. What a kill of the process
-        then loses, the next `start` must not count."""
+        """Take the figures of an epoch, `val/accuracy` for instance. The next `start` must not
+        count what is lost if the process is killed after this."""
 
     def end(self, figures: dict[str, float], epoch: int, status: str, reason: str | None) -> None:
         """Take the figures of the whole run, and close it: finished, failed, pruned or

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROW, PANEL = 0.3, 0.95  # inches: a row, and what each panel has beside its rows
 DPI = 150
-PATIENCE = 30  # seconds; nobody says so if the process that draws was killed
+PATIENCE = 30  # seconds; there is no notice if the process that draws was killed
 Panels = list[dict[str, Any]]  # `sweeps.figure.panels` makes them
 Draw = Callable[[Panels], Callable[[], bytes]]
 

@@ -1,7 +1,7 @@
 """Whether the command of a sweep is still running, for those who look at its folder.
 
 Several commands may run the jobs of one sweep, so each holds a shared lock, which another process
-notices by asking for it alone. The lock is gone when its process is, however that ended.
+notices by asking for an exclusive one. The lock is gone when its process is, however that ended.
 """
 
 import os

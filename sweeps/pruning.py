@@ -1,4 +1,4 @@
-"""How a trial learns that its search has seen enough of it."""
+"""How a trial learns that its search prunes it."""
 
 from pathlib import Path
 from typing import Any

@@ -66,7 +66,7 @@ def draw_parallel(
     keys = list(space)
     values = numpy.array([trial.values[0] for trial in finished])
     order = values.argsort() if direction == "maximize" else (-values).argsort()
-    ranks = order.argsort() / max(1, len(values) - 1)  # an outlier takes no colours
+    ranks = order.argsort() / max(1, len(values) - 1)  # so an outlier does not use up the colours
     figure, (axes,) = new_figure(2.6 + 1.6 * len(keys), 4, 1)
     colors = matplotlib.colormaps["viridis"]
     for index in order:
