@@ -28,7 +28,7 @@ def split(
 
     `val_size` is a fraction below 1 or a number of images. At 0, validation is on the training
     images, which shows that a model learns, not that it generalises. With `folds`, as in
-    cross-validation, the images are divided into so many parts, each class evenly, and part `fold`,
+    cross-validation, the images are divided into as many parts, each class evenly, and part `fold`,
     counted from 0, is for validation. A dataset with validation images of its own keeps those.
     Raises ConfigError if either part would be empty.
     """

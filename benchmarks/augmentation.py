@@ -1,4 +1,4 @@
-"""What augmentation costs: a step of training, and images per second beside a DataLoader.
+"""What augmentation costs: a step of training, and images per second compared with a DataLoader.
 
     python benchmarks/augmentation.py                         both, with model=cnn
     python benchmarks/augmentation.py precision=fp32 --runs 9

@@ -1,11 +1,11 @@
-"""Images per second of training in several processes, beside a single one with as many threads.
+"""Images per second of training in several processes, compared with a single one of them.
 
     python benchmarks/distributed.py                    vit and cnn, two processes of one thread
     python benchmarks/distributed.py precision=fp32 --models vit --processes 4 --threads 2
     python benchmarks/distributed.py --models vit --processes 8   # on eight GPUs
 
 Whole commands in alternation; the figures are medians, over the runs, of the last of two epochs.
-`apart` is the sum over as many runs that know nothing of one another, side by side: no division of
+`apart` is the sum over as many separate runs, side by side, that do not communicate: no division of
 labour can be faster on this machine. The load is that before the first run.
 """
 

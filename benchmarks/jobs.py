@@ -1,11 +1,11 @@
-"""What the jobs of a long sweep cost beside their training: seconds and memory.
+"""What the jobs of a long sweep cost on top of their training: seconds and memory.
 
     python benchmarks/jobs.py
     python benchmarks/jobs.py model=mlp dataset=fashion limit=1000 epochs=1
 
 Sweeps over seeds, of 5 and of 100 jobs by default, one job after another in one process: the
-difference is that of the jobs, without the start of the command. The CPU time, which has that of
-training in it, says more where other programs run.
+difference is that of the jobs, without the start of the command. The CPU time, which includes that
+of training, says more where other programs run.
 """
 
 import json
@@ -21,7 +21,7 @@ SHORT = ["model=linear", "dataset=digits", "dataset.repeats=1", "epochs=1"]
 
 
 def sweep(jobs: int, overrides: list[str]) -> dict[str, float]:
-    """Seconds, CPU seconds and MiB of a sweep of so many jobs, and the seconds of its training."""
+    """Seconds, CPU seconds and MiB of a sweep of `jobs` jobs, and the seconds of its training."""
     command = python("script.py", "-m", *overrides, f"seed=range({jobs})")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:

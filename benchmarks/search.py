@@ -1,4 +1,4 @@
-"""A search recipe compared with the default config and with random search of the same budget.
+"""A search recipe compared with the default config and with random search on the same budget.
 
     python benchmarks/search.py                      both recipes, 30 trials, 3 repeats
     python benchmarks/search.py optuna_mlp --trials 2 --repeats 1 limit=200 epochs=1

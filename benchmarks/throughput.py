@@ -1,4 +1,4 @@
-"""Images per second of training: the loop that every tutorial shows, and the loop of script.py.
+"""Images per second of training: the usual tutorial loop, and the loop of script.py.
 
     python benchmarks/throughput.py                          all models on MNIST
     python benchmarks/throughput.py --models cnn --runs 9

@@ -118,7 +118,7 @@ class Changes:
 
 
 def shifted(images: Tensor, moves: Tensor, limit: int) -> Tensor:
-    """Move images `(B, C, H, W)` by `moves` `(2, B)`, each 0 … 2·limit; `limit` is no move."""
+    """Move images `(B, C, H, W)` by `moves` `(2, B)`, each 0 … 2·limit; `limit` does not move."""
     height, width = images.shape[2:]
     padded = F.pad(images, (limit, limit, limit, limit))
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, moves, moves, H, W), a view

@@ -14,7 +14,7 @@ DUE, SIGNAL = 1, 100  # votes of a process: to save, and to stop after that, by 
 
 
 class Autosave:
-    """Saves `state` to `path` every so many epochs or seconds, and when a signal arrives.
+    """Saves `state` to `path` after every so many epochs or seconds, and when a signal arrives.
 
     While the context is open, a signal is only noted: the state is saved after the step under way,
     and then the handler that was installed before is called. On Slurm that is submitit's, which

@@ -53,7 +53,7 @@ def build(cfg: DictConfig, group: str, *args: Any, **known: Any) -> Any:
 
 
 def build_schedule(cfg: DictConfig, optimizer: Any, steps: list[int]) -> Schedule:
-    """The schedule of a run with so many `steps` in each epoch. Raises ConfigError.
+    """The schedule of a run with these `steps` in each epoch. Raises ConfigError.
 
     `total_steps` is how often the scheduler is stepped: with `interval: epoch`, once per epoch. A
     reference to `optimizer.lr` finds that of the optimizer where the config sets none.

@@ -177,7 +177,7 @@ def _resumed(words: list[str]) -> tuple[list[str], list[str]]:
             )
         if SET_BY_RESUME.fullmatch(key_of(word)):
             raise ConfigError(
-                f"{word} is not allowed beside resume=FOLDER: a resumed run continues in its own "
+                f"{word} is not allowed with resume=FOLDER: a resumed run continues in its own "
                 "folder. To continue it elsewhere, copy the folder and resume the copy."
             )
     folder = newest.run_folder(folders[0])

@@ -69,7 +69,7 @@ def width(text: str) -> int:
 
 
 def fitted(text: str, columns: int) -> str:
-    """The text in so many columns: cut off if it is longer, else aligned to the right."""
+    """The text in that many columns: cut off if it is longer, else aligned to the right."""
     shown, left = "", columns
     for char in text:
         if width(char) > left:

@@ -1,6 +1,6 @@
 """Pictures decoded once, into one array of uint8 in a file, which later runs read.
 
-The file is made anew when the pictures change, is written whole or not at all, and is made by one
+The file is made again when the pictures change, is written whole or not at all, and is made by one
 process, for which others wait.
 """
 
@@ -185,7 +185,7 @@ def _workers(count: int) -> Iterator[Callable[[list[dict]], Iterator[dict[str, A
         def ask(job: dict[str, Any]) -> dict[str, Any]:
             process = idle.get()
             try:
-                with suppress(BrokenPipeError):  # it has ended: there is no answer, either
+                with suppress(BrokenPipeError):  # it has ended, so there is no answer either
                     process.stdin.write(json.dumps(job) + "\n")
                     process.stdin.flush()
                 if not (line := process.stdout.readline()):

@@ -35,7 +35,7 @@ def opened(path: Path | str, size: int | None = None) -> tuple[Image.Image, list
 
     A JPEG file of twice the `size` or more is decoded at a half, a quarter or an eighth of its own,
     but not below `size`: the decoder averages the pixels, and takes less time than for all of them.
-    Raises any exception for a file that is no picture.
+    Raises any exception for a file that is not a picture.
     """
     with Image.open(path) as file:
         is_turned = file.getexif().get(ORIENTATION, 1) != 1

@@ -13,7 +13,7 @@ LONGEST = 500  # characters of a text that is shown in a line or a cell
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 MARKUP = re.compile(
     r"[\\`*<>&|~#{}$]"
-    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word, _ is no markup
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word, _ is not markup
     r"|!(?=\[)|\[(?=[^\]]*\][(\[:])|(?<=\])[(\[:]"  # links and pictures
 )
 

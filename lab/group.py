@@ -1,6 +1,6 @@
 """What the processes of a run tell one another while they train; in a run of one process, nothing.
 
-Beside the gradients, which DistributedDataParallel averages, everything goes through the memory of
+Besides the gradients, which DistributedDataParallel averages, everything goes through the memory of
 the CPU (gloo): it is little, and no step waits for the device.
 """
 

@@ -43,7 +43,7 @@ def _return_value(job: JobReturn) -> Any:
 
 
 def _save_config(cfg: Any, filename: str, output_dir: Path) -> None:
-    with suppress(Refusal):  # the run, which checks its folder once more, refuses it itself
+    with suppress(Refusal):  # the run, which checks its folder again, refuses it itself
         files.check_job_folder(output_dir.parent)
         files.make_folder(output_dir)
         files.write_text(output_dir / filename, OmegaConf.to_yaml(cfg))
@@ -75,7 +75,7 @@ base.Metadata.__deepcopy__ = _deepcopy
 _hydra_choices = defaults_list._create_interpolation_map
 defaults_list._create_interpolation_map = _choices
 
-# OmegaConf parses a reference anew whenever its value is asked for, fifty times in a short job.
+# OmegaConf parses a reference again whenever its value is asked for, fifty times in a short job.
 base.parse = _utils.parse = functools.lru_cache(256)(grammar_parser.parse)
 
 # Hydra prints "Error executing job with overrides" before it raises the exception of a job. A run

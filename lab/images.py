@@ -91,7 +91,7 @@ class OnDisk:
 
     def read(self) -> Tensor:
         images = self.file.read(self.rows.numpy())
-        if torch.device(self.device).type == "cuda":  # the copy runs beside the computation
+        if torch.device(self.device).type == "cuda":  # the copy runs parallel to the computation
             return images.pin_memory().to(self.device, non_blocking=True)
         return images.to(self.device)
 

@@ -13,8 +13,8 @@ COLUMNS = ("train_loss", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 def read(folder: Path) -> list[dict[str, float | None]]:
-    """A row per epoch: `epoch` and COLUMNS, None for what is no finite number. Empty if the run has
-    no file yet. Raises RunFolderError for a file that no run writes."""
+    """A row per epoch: `epoch` and COLUMNS, None for what is not a finite number. Empty if the run
+    has no file yet. Raises RunFolderError for a file that no run writes."""
     path = folder / "metrics.csv"
     if not path.exists():
         return []
@@ -30,7 +30,7 @@ def read(folder: Path) -> list[dict[str, float | None]]:
 
 
 def thinned(rows: list[dict], most: int, kept: dict | None = None) -> list[dict]:
-    """At most so many rows, evenly apart, with the first, the last and the one that is `kept`."""
+    """At most `most` rows, evenly spaced, with the first, the last and the one that is `kept`."""
     if len(rows) <= most:
         return rows
     last = len(rows) - 1
@@ -43,4 +43,4 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if abs(value) <= LARGEST else None  # not so NaN
+    return value if abs(value) <= LARGEST else None  # NaN is not

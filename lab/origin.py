@@ -33,5 +33,5 @@ def described(cfg: DictConfig, before: dict[str, Any]) -> dict[str, Any]:
         asked["earlier"] = [*before.get("earlier", []), part]
     kept = {key: value for key, value in before.items() if key not in ("reason", *PART)}
     chosen = {name: option for name, option in choices.items() if option is not None}
-    command = {"command": provenance.command()}  # collected anew: a notebook may train twice
+    command = {"command": provenance.command()}  # collected again: a notebook may train twice
     return kept | chosen | asked | provenance.collect() | command

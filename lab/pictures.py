@@ -104,7 +104,7 @@ def read_picture(
 
     For a grey dataset the object is cropped and fitted into the image, with the dataset's `margin`
     in pixels around it. With `margin=None`, as for a folder of pictures, it is decoded as those
-    are, and not adapted. Raises Refusal for a file that is no picture or shows nothing.
+    are, and not adapted. Raises Refusal for a file that is not a picture or shows nothing.
     """
     if not path.is_file():
         raise Refusal(f"{path} does not exist: give the path of a picture.")

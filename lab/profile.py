@@ -19,7 +19,7 @@ MOST_ROWS = 10
 
 
 def attach(state: State, steps: int, folder: Path) -> None:
-    """Record so many `steps` of the training of `state`, report them, and write the trace.
+    """Record this many `steps` of the training of `state`, report them, and write the trace.
 
     A hook of the optimizer drives the profiler, so that the loop has no branch for it.
     """

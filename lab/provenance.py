@@ -37,8 +37,8 @@ def _code() -> dict[str, Any]:
 def remember_command(arguments: list[str]) -> None:
     """Keep the command line as it was typed, before `resume=FOLDER` is expanded for Hydra.
 
-    A launcher hands it to its jobs, which call this function. It is no environment variable, which
-    a command typed in the shell of a job would find, too.
+    A launcher hands it to its jobs, which call this function. It is not in an environment
+    variable, which a command typed in the shell of a job would also find.
     """
     _typed[:] = arguments
 

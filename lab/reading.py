@@ -22,8 +22,8 @@ from lab.errors import Refusal
 MOST = 2**20  # bytes of a config or a result; those of a run have a few thousand
 DEEPEST = 20  # levels of a config or a result
 MOST_NODES = 50_000  # keys, values and levels of a config: more take OmegaConf seconds
-MOST_PICKLED = 32 * MOST  # bytes of what a checkpoint holds beside tensors
-MOST_VALUES = 2**20  # of what a checkpoint holds beside the numbers in tensors
+MOST_PICKLED = 32 * MOST  # bytes of what a checkpoint holds besides tensors
+MOST_VALUES = 2**20  # of what a checkpoint holds besides the numbers in tensors
 FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 FLAGS |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 KINDS = {

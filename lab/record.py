@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lab import files, reading, references, result, trust
 from lab.reading import RunFolderError
 
-REQUIRED = ("config.yaml", "result.json")  # without them, a folder is no run folder
+REQUIRED = ("config.yaml", "result.json")  # without them, a folder is not a run folder
 # The files of a run folder that a run writes.
 FILES = (*REQUIRED, "metrics.csv", "changes.diff", "script.log", ".lock", "best.pt", "last.pt")
 
@@ -169,7 +169,7 @@ def write_config(path: Path, cfg: DictConfig) -> None:
 
 
 def portable(cfg: DictConfig) -> dict[str, Any]:
-    """The content of a config, such that it means the same everywhere and at any time.
+    """The content of a config, so that it means the same everywhere and at any time.
 
     Resolvers (`oc.env`, `now`, …) are resolved, and paths are made absolute. References between
     keys are kept, so that an override on resuming reaches all keys that refer to it.

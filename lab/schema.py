@@ -139,7 +139,7 @@ def check(cfg: DictConfig) -> None:
     """Raises ConfigError for a value that no run can use."""
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise ConfigError(f"{missing[0]}=??? is not allowed: it must have a value.")
-    # Types once more: +key=value adds unknown keys, and a reference may lead to any type.
+    # Types again: +key=value adds unknown keys, and a reference may lead to any type.
     typed(OmegaConf.to_container(cfg, resolve=True))
     for group in ("model", "optimizer", "scheduler", "dataset.source"):
         _require_class(cfg, group)

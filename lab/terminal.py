@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-# Beside control characters: what changes the direction of text, breaks lines, or is half of one.
+# Besides control characters: what changes the direction of text, breaks lines, or is half of one.
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 

@@ -29,7 +29,7 @@ def resumed(folder: Path, words: Sequence[str], is_trusted: bool) -> tuple[dict,
     """
     recorded = record.read_config(folder).get("logger") or {}
     if not isinstance(recorded, dict):
-        raise record.RunFolderError(f"{folder / 'config.yaml'} is damaged: logger is no group.")
+        raise record.RunFolderError(f"{folder / 'config.yaml'} is damaged: logger is not a group.")
     others = [word for word in words if not word.startswith("logger=")]
     if chosen := [word for word in words if word.startswith("logger=")]:
         names = re.findall(r"[\w.-]+", chosen[-1].removeprefix("logger="))
@@ -77,7 +77,7 @@ def _of_file(name: str) -> dict[str, Any]:
 
 
 def _check(name: object, sentence: str) -> None:
-    """Raises ConfigError, which begins with a `sentence`, for a name that is no option."""
+    """Raises ConfigError, which begins with a `sentence`, for a name that is not an option."""
     if name not in (options := _options()):
         raise ConfigError(
             f"{sentence} is none of {', '.join(options)}, the files in config/logger/."

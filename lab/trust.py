@@ -14,7 +14,7 @@ from lab import provenance, reading, references, schema
 from lab.errors import ConfigError
 from lab.escape import one_line
 
-# The groups that name a class, and what each may name beside the classes of modules next to
+# The groups that name a class, and what each may name besides the classes of modules next to
 # script.py and what config/ names there. Classes, never functions of a module. Of torchvision's
 # datasets, those that read and check their files: others unpickle them, or open any path.
 DATASETS = "MNIST|FashionMNIST|KMNIST|EMNIST|QMNIST|USPS|CIFAR10|CIFAR100"
@@ -27,7 +27,7 @@ ALLOWED_TARGETS = {
 # Folders beside script.py whose classes are not part of an experiment.
 NO_EXPERIMENT = ("lab", "sweeps", "hydra_plugins", "config", "tests", "benchmarks", "docs", "env")
 PACKAGE = re.compile(r"\s*#\s*@package\s+(\S+)")
-# Names and labels, which are no paths; the path `data_dir` of a run folder is never read.
+# Names and labels, which are not paths; the path `data_dir` of a run folder is never read.
 NO_PATHS = ("name", "data_dir", "init_from", "dataset.classes[]")
 ABSOLUTE = re.compile(r"[/~]|[A-Za-z]:[/\\]|\\\\")  # also on Windows: C:\ and \\server
 # Classes that were moved, by the name that older run folders have.
@@ -53,7 +53,7 @@ def check_foreign(config: dict[str, Any], source: Path, trusted: bool = False) -
     for key, value in leaves_of(config):
         _check_value(key, value, source)
     # What references make of values and bring to other places, and what an escaped \${ becomes,
-    # which Hydra resolves once more when it builds a class.
+    # which Hydra resolves again when it builds a class.
     for key, value in leaves_of(references.resolved(config, source)):
         _check_value(key, value, source)
 
@@ -64,13 +64,13 @@ def _check_value(key: str, value: Any, source: Path) -> None:
     if key.endswith("_target_") and not is_allowed(value, key.removesuffix("._target_")):
         raise ConfigError(
             f"{source} names _target_={said} in {key.rpartition('.')[0]}, which a run folder "
-            "must not: it is neither a class that belongs there, of a module beside script.py "
+            "must not do: it is neither a class that belongs there, of a module beside script.py "
             "for instance, nor named there by a file in config/. If you wrote the folder "
             "yourself, add trust=true."
         )
     if isinstance(value, str) and (what := _forbidden(key, value)):
         raise ConfigError(
-            f"{source} says {key}={said!r:.200}, {what}, which a run folder must not. If you "
+            f"{source} says {key}={said!r:.200}, {what}, which a run folder must not do. If you "
             "wrote the folder yourself, add trust=true."
         )
 
@@ -90,7 +90,7 @@ def leaves_of(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def is_allowed(target: Any, key: str = "model") -> bool:
     """Whether a run folder may name `target` as the class of `key`: one of this project's and
     torch's classes of that kind, a class of a module beside script.py, or what a YAML file in
-    config/ names there. An argument is no class, except where such a file has one."""
+    config/ names there. An argument is not a class, except where such a file has one."""
     if not isinstance(target, str):
         return False
     module, _, name = target.rpartition(".")

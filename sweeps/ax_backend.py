@@ -71,7 +71,7 @@ class AxBackend:
 
     def _save(self) -> None:
         with tempfile.TemporaryDirectory() as scratch, files.replacing(self.path) as file:
-            copy = Path(scratch, "search.json")  # Windows does not open an open file once more
+            copy = Path(scratch, "search.json")  # Windows does not open an open file again
             self.client.save_to_json_file(str(copy))
             file.write(copy.read_bytes())
 

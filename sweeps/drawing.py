@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROW, PANEL = 0.3, 0.95  # inches: a row, and what each panel has beside its rows
+ROW, PANEL = 0.3, 0.95  # inches: a row, and what each panel has besides its rows
 DPI = 150
 PATIENCE = 30  # seconds; there is no notice if the process that draws was killed
 Panels = list[dict[str, Any]]  # `sweeps.figure.panels` makes them
@@ -29,7 +29,7 @@ def drawing_beside() -> Iterator[Draw]:
     as reading a thousand runs. For a command that has no threads yet.
     """
     streams = sys.stdin, sys.stdout, sys.stderr
-    # Elsewhere a new process would import everything once more. A pipe to it would take the place
+    # Elsewhere a new process would import everything again. A pipe to it would take the place
     # of a stream that is closed.
     if sys.platform != "linux" or None in streams:
         yield drawing_here
@@ -89,7 +89,7 @@ def _draw_panel(axes: Any, panel: dict[str, Any]) -> None:
     if panel["is_spread"]:
         axes.errorbar(panel["means"], rows, xerr=panel["stds"], fmt="none", ecolor="0.6", capsize=3)
     axes.scatter(panel["means"], rows, c=colors, zorder=3)
-    axes.set_yticks(rows, panel["labels"], parse_math=False)  # a $ in a name is no formula
+    axes.set_yticks(rows, panel["labels"], parse_math=False)  # a $ in a name is not a formula
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.locator_params(axis="x", nbins=7)

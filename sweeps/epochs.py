@@ -85,7 +85,7 @@ def shown(epochs: int, most: int) -> list[int]:
 
 
 def _rounded(text: str) -> float | None:
-    """As many digits as are seen; None for what is no finite number."""
+    """As many digits as are seen; None for what is not a finite number."""
     value = float(text)
     if 0.01 <= value < 1000:  # nearly all are, and this is faster
         return round(value, 4)

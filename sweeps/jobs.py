@@ -19,7 +19,7 @@ from lab.cause import described
 from lab.errors import ConfigError, Refusal, RunFailed, explain
 from lab.escape import one_line
 
-# What a sweep writes into its folder, beside the folders of its jobs.
+# What a sweep writes into its folder, besides the folders of its jobs.
 FILES = (
     *("multirun.yaml", "results.csv", "results.md", "results.png", "results.html", ".lock"),
     *("search.json", "search.journal", "search.journal.lock", "search.ax.json"),

@@ -36,6 +36,6 @@ def best_of(trials: Sequence[Trial], directions: Sequence[str]) -> list[Trial]:
 
 
 def score(trial: Trial, directions: Sequence[str]) -> tuple[float, ...]:
-    """The values of a trial, with signs such that higher is better."""
+    """The values of a trial, with signs chosen so that higher is better."""
     pairs = zip(trial.values, directions, strict=True)
     return tuple(value if way == "maximize" else -value for value, way in pairs)

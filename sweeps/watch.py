@@ -1,4 +1,4 @@
-"""`results.py FOLDER --watch`: what runs in run folders, live, and the page written anew."""
+"""`results.py FOLDER --watch`: what is running, live, and the page rewritten meanwhile."""
 
 import sys
 import time

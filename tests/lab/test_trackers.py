@@ -250,7 +250,7 @@ def test_a_damaged_choice_of_trackers_is_refused_or_ignored(folder, logger):
     try:
         words = command_line.for_script(["script.py", "resume=run", "epochs=2"])
     except Refusal as error:
-        assert "is none of" in str(error) or "is no group" in str(error)
+        assert "is none of" in str(error) or "is not a group" in str(error)
     else:
         assert "epochs=2" in words
 
