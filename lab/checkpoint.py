@@ -46,10 +46,14 @@ def load(path: Path) -> dict[str, Any]:
             content = torch.load(file, map_location="cpu", weights_only=True)
         reading.check_size(content)
         content = _own_dictionaries(content)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist: a run writes it when its first epoch ends."
+        ) from error
     except Exception as error:  # whatever a damaged or hostile file provokes
         raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: it is missing, damaged, or holds more than "
-            "tensors and primitives."
+            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and "
+            "primitives."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} is not a checkpoint of script.py.")
