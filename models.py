@@ -64,14 +64,15 @@ class FCNN(nn.Module):
     Stage i is `depths[i]` blocks of convolution, batch norm and ReLU with `widths[i]` channels. Its
     first block, with a kernel of `kernel_sizes[i]`, halves the image by a stride of 2 instead of
     pooling (Springenberg et al. 2015, https://arxiv.org/abs/1412.6806); the others, with a kernel
-    of 3, are residual (He et al. 2015, https://arxiv.org/abs/1512.03385). Global average pooling
-    and a linear classifier follow, so the number of weights does not depend on `image_size`.
+    of 3, are residual (He et al. 2015, https://arxiv.org/abs/1512.03385). Global pooling and a
+    linear classifier follow, so the number of weights does not depend on `image_size`. `pooling` is
+    "mean", over the pixels, or "mean_max", their mean and their maximum side by side.
 
     With `padding="same"` the first blocks pad with zeros: an odd kernel accepts an image of any
     size, an even one needs 2 pixels. With "valid" the image must be as large as the kernel.
 
     Raises ValueError for a size that is not positive, lists of different lengths, an unknown
-    padding, or an `image_size` too small for one of the kernels.
+    padding or pooling, or an `image_size` too small for one of the kernels.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class FCNN(nn.Module):
         depths: Sequence[int],
         kernel_sizes: Sequence[int],
         padding: str = "same",
+        pooling: str = "mean",
     ):
         super().__init__()
         check.positive(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
         check.one_per_stage(widths=widths, depths=depths, kernel_sizes=kernel_sizes)
         check.one_of("same", "valid", padding=padding)
+        check.one_of("mean", "mean_max", pooling=pooling)
         paddings = [(size - 1) // 2 if padding == "same" else 0 for size in kernel_sizes]
         check.kernels_fit(image_size, kernel_sizes, paddings)
         blocks: list[nn.Module] = []
@@ -98,11 +101,16 @@ class FCNN(nn.Module):
             blocks += [ConvBlock(width, width) for _ in range(depth - 1)]
             channels = width
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(widths[-1], num_classes)
+        self.takes_max = pooling == "mean_max"
+        self.head = nn.Linear(widths[-1] * (1 + self.takes_max), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         # Channels last, so that the gradient of the mean has the convolutions' memory layout.
-        return self.head(self.blocks(images).permute(0, 2, 3, 1).mean(dim=(1, 2)))
+        pixels = self.blocks(images).permute(0, 2, 3, 1)
+        pooled = pixels.mean(dim=(1, 2))
+        if self.takes_max:
+            pooled = torch.cat([pooled, pixels.amax(dim=(1, 2))], dim=1)
+        return self.head(pooled)
 
 
 class ConvBlock(nn.Module):

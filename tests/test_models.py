@@ -22,6 +22,7 @@ def all_models():
         models.MLP(**FACTS, hidden_sizes=[8, 9], dropout=0.1),
         models.FCNN(**FACTS, **FCNN),
         models.FCNN(**FACTS, **FCNN | {"padding": "valid"}),
+        models.FCNN(**FACTS, **FCNN | {"pooling": "mean_max"}),
         models.ViT(**FACTS, **VIT),
         models.ViT(**FACTS, **VIT | {"pooling": "cls"}),
     ]
@@ -65,9 +66,26 @@ def test_fcnn_with_an_even_kernel_refuses_images_that_are_too_small():
         models.FCNN(**FACTS | {"image_size": 2}, **FCNN | even)
 
 
-def test_fcnn_refuses_an_unknown_padding():
-    with pytest.raises(ValueError, match="padding='full' is unknown: use 'same' or 'valid'"):
-        models.FCNN(**FACTS, **FCNN | {"padding": "full"})
+@pytest.mark.parametrize("size", [12, 15])
+def test_fcnn_may_classify_by_the_mean_and_the_maximum_of_each_channel(size):
+    model = models.FCNN(**FACTS, **FCNN | {"pooling": "mean_max"}).eval()
+    images = torch.randn(5, 3, size, size)
+    pixels = model.blocks(images).flatten(2)
+    assert torch.allclose(
+        model(images), model.head(torch.cat([pixels.mean(2), pixels.max(2).values], 1)), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"padding": "full"}, "padding='full' is unknown: use 'same' or 'valid'"),
+        ({"pooling": "max"}, "pooling='max' is unknown: use 'mean' or 'mean_max'"),
+    ],
+)
+def test_fcnn_refuses_an_unknown_padding_or_pooling(change, message):
+    with pytest.raises(ValueError, match=message):
+        models.FCNN(**FACTS, **FCNN | change)
 
 
 def test_fcnn_has_no_pooling_layer_and_no_hidden_linear_layer():
