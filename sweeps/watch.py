@@ -138,7 +138,7 @@ class Bars(Lines):
         for folder, run in shown.items():
             now = epochs.progress(run)
             _, accuracy, left = epochs.told(now)
-            parts = [accuracy and f"{accuracy} %", f"{left} left" if "left" in now else ""]
+            parts = [accuracy and f"{accuracy}%", f"{left} left" if "left" in now else ""]
             note = ", ".join(filter(None, parts))
             name = shortened(folder.name, LONGEST)
             self.update(folder, name, now["epoch"], now.get("epochs", 0), note)

@@ -123,7 +123,7 @@ def test_in_a_terminal_of_80_columns(tmp_path):
     with record.locked(folder):
         process = subprocess.Popen(command, start_new_session=True, **streams)
         os.close(theirs)
-        shown = read_until(ours, "75.00 %, about 12 min left")
+        shown = read_until(ours, "75.00%, about 12 min left")
         os.killpg(process.pid, signal.SIGINT)
         rest = read_until(ours, "Interrupted.")
         assert process.wait(20) == 130
