@@ -102,7 +102,7 @@ class ResumableSweeper(BasicSweeper):
 
     def _folders(self, overrides: Sequence[Override], sweep_folder: Path) -> dict[Path, list[str]]:
         """The overrides of every job by its folder, whose name has what distinguishes the job from
-        the others, and a hash of its config.
+        the others, and a hash of its config. Of jobs with the same config, the first counts.
 
         A job that already has a folder keeps it, even if its name would now be another one.
         """
@@ -112,9 +112,13 @@ class ResumableSweeper(BasicSweeper):
                 "The sweep has no job: one of its keys has no value, as range(0) has none."
             )
         common = set.intersection(*map(set, grid))
-        folders = {}
+        folders: dict[Path, list[str]] = {}
+        known = set()
         for job in grid:
             digest = self._hash(job)
+            if digest in known:
+                continue
+            known.add(digest)
             apart = ",".join(override for override in job if override not in common) or "job"
             legible = (
                 re.sub(rf"[^{LETTERS}]", "_", apart).encode()[:LONGEST].decode(errors="ignore")

@@ -112,8 +112,9 @@ def test_data_dir_and_checkpoint_settings_make_no_new_job(script, tmp_path, data
     assert "1 job: 1 finished\n" in capfd.readouterr().out
 
 
-def test_duplicate_jobs_run_once(script, tmp_path, capfd):
-    assert script(*GRID, "seed=0,0") == 0
+@pytest.mark.parametrize("values", ["seed=0,0", "seed=0,00", "trial=1,2"])
+def test_duplicate_jobs_run_once(script, tmp_path, capfd, values):
+    assert script(*GRID, values) == 0
     assert len(jobs(tmp_path)) == 1
     assert "1 of the 2 jobs are skipped: they have the config of another." in capfd.readouterr().out
 
