@@ -18,7 +18,7 @@ from lab.build import KINDS, blame
 from lab.cause import part_of, place, root
 from lab.errors import HINT, PeerFailed, Refusal, RunFailed, explain
 from lab.origin import GROUPS
-from lab.signals import exit_on_signals
+from lab.signals import exit_on_signals, is_of_signal
 from lab.trackers import Trackers
 
 if TYPE_CHECKING:
@@ -35,6 +35,16 @@ class Pruned(Exception):
     def __init__(self, epoch: int, figures: dict[str, Any]):
         super().__init__(f"pruned after epoch {epoch}")
         self.figures = figures
+
+
+class Exited(Refusal):
+    """Code of the user's has called exit(), which would end the sweep that the run is a job of."""
+
+    def __init__(self, end: SystemExit):
+        super().__init__(
+            f"exit({end.code!r}) was called ({place(end) or 'in a library'}): raise an exception "
+            "where a run cannot go on."
+        )
 
 
 @contextmanager
@@ -64,7 +74,9 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
             run.end("pruned")
         except Exception as error:
             run.fail(error)
-        except BaseException:  # a signal
+        except BaseException as end:
+            if isinstance(end, SystemExit) and not is_of_signal(end):
+                run.fail(Exited(end))
             run.end("interrupted")
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweeper resumes its own jobs
                 print(f"Resume with: {resume.command(folder, cfg)}", flush=True)

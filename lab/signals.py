@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from lab.cause import frames, is_raised_in
+
 # Ctrl-C; the system or a scheduler; a terminal that was closed; the warning signals of schedulers
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # not on Windows
@@ -35,6 +37,14 @@ def exit_on_signals() -> Iterator[None]:
         yield
     finally:
         restore(before)
+
+
+def is_of_signal(end: BaseException) -> bool:
+    """Whether a signal has ended what ran: the handler that is installed, or `lab.autosave`, has
+    raised `end`. A model may call exit(), too."""
+    handlers = map(signal.getsignal, catchable())
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    return any(frame.f_code in codes for frame, _ in frames(end)) or is_raised_in(end, "lab")
 
 
 def restore(handlers: Mapping[signal.Signals, Any]) -> None:

@@ -139,6 +139,21 @@ def test_a_failed_job_does_not_affect_the_others_and_is_retried(script, tmp_path
     assert "3 jobs: 2 finished, 1 failed before\n" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_model_that_exits_fails_and_the_sweep_goes_on(script, tmp_path, monkeypatch, capfd, code):
+    (tmp_path / f"leaving{code}.py").write_text(
+        "import models\n\n\nclass Net(models.Linear):\n"
+        f"    def forward(self, images):\n        exit({code})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert script(*GRID, f"model._target_=leaving{code}.Net,models.Linear") == 1
+    assert [run["status"] for run in jobs(tmp_path).values()] == ["failed", "finished"]
+    assert (
+        f"failed: exit({code}) was called ({tmp_path}/leaving{code}.py:6: "
+        in capfd.readouterr().out
+    )
+
+
 def test_fail_fast_stops_after_the_first_failure(script, tmp_path):
     sizes = "model.hidden_sizes=[0],[8]"
     assert script("--multirun", "name=mine", "debug=smoke", "fail_fast=true", sizes) == 1
