@@ -63,6 +63,7 @@ def export(model: nn.Module, cfg: DictConfig, path: Path) -> str:
             f"export={path} was not written: loaded again, its logits differ by {difference:.2g} "
             "from those of the run."
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         file.write(content)
     return (

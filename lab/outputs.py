@@ -36,6 +36,7 @@ def check_outputs(asked: DictConfig) -> dict[str, Path]:
                 raise ConfigError(f"{key}= and {other}= exclude each other: leave one out.")
     if path := outputs.get("export"):
         check_export(path)
+        _check_place("export", path, path.parent)
     if path := outputs.get("predictions"):
         if path.suffix.lower() != ".csv" or path.is_dir():
             raise ConfigError(
@@ -53,7 +54,7 @@ def _check_place(key: str, path: Path, folder: Path) -> None:
     real = Path(os.path.realpath(folder))
     for run in (real, *real.parents):
         if record.is_run_folder(run) and real != run / REPORT:
-            allowed = run / REPORT / path.name if key == "predictions" else run / REPORT
+            allowed = run / REPORT if key == "report" else run / REPORT / path.name
             raise ConfigError(
                 f"{key}={path} is within a run folder, which evaluation leaves as it is: choose "
                 f"{allowed}, or a place outside."

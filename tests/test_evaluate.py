@@ -183,6 +183,7 @@ def test_a_report_of_an_interrupted_run_on_another_dataset(evaluate, run, tmp_pa
             (["report=RUN/../run"], "is within a run folder"),
             (["report=linked/run/out"], "is within a run folder"),
             (["predictions=RUN/metrics.csv"], "as it is: choose RUN/report/metrics.csv, or"),
+            pytest.param(["export=RUN/model.pt2"], "as it is: choose RUN/report/model.pt2, or"),
             (["predictions=other/metrics.csv"], "other/metrics.csv is within a run folder"),
             (["report=other"], "other is within a run folder"),
             (["predictions=out.txt"], "out.txt is not allowed: it must be the name of a .csv file"),

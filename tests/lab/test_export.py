@@ -83,11 +83,11 @@ def test_the_export_of_a_run_predicts_what_the_run_predicts(script, evaluate, tm
     words = ("dataset=digits", "debug=smoke", "model=linear", "precision=fp32")
     assert script(*words, "hydra.run.dir=run") == 0
     before = sorted((tmp_path / "run").iterdir())
-    assert evaluate("run=run", "export=model.pt2") == 0
+    assert evaluate("run=run", "export=new/folder/model.pt2") == 0
     assert "model.pt2: uint8 images" in capfd.readouterr().out
     assert sorted((tmp_path / "run").iterdir()) == before
     images = torch.randint(0, 256, (9, 1, 8, 8), dtype=torch.uint8)
-    found = torch.export.load(tmp_path / "model.pt2").module()(images).softmax(1)
+    found = torch.export.load(tmp_path / "new/folder/model.pt2").module()(images).softmax(1)
     assert torch.allclose(found, load("run", "cpu").probabilities(images), atol=1e-4)
     assert evaluate("run=run", "export=model.txt") == 1
     assert "names no format" in capfd.readouterr().err
