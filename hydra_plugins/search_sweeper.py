@@ -134,7 +134,8 @@ class SearchSweeper(Sweeper):
                 return (
                     f"{count['failed']} of {len(trials)} trials failed, more than "
                     f"hydra.sweeper.max_failure_rate={self.settings.max_failure_rate} of "
-                    f"{n_trials} allows."
+                    f"{n_trials} allows. Those that failed are not tried again: correct the cause "
+                    "and give the search another name, or raise that rate."
                 )
             batch = [trial for trial in trials if trial.status == "running"]
             if not batch:

@@ -102,7 +102,9 @@ def test_trials_that_raise_or_return_nan_count_as_failed(search, tmp_path, capfd
 def test_too_many_failed_trials_end_the_search(search, tmp_path, capfd):
     command = ("hydra/sweeper=optuna", "x=interval(0,1)", "word=bad", trials(6))
     assert search(*command) == 1
-    assert "4 of 4 trials failed" in capfd.readouterr().out
+    output = capfd.readouterr().out
+    assert "4 of 4 trials failed" in output
+    assert "correct the cause and give the search another name" in output
     assert search(*command, "hydra.sweeper.max_failure_rate=1") == 1
     output = capfd.readouterr().out
     assert "No trial finished." in output and len(table(tmp_path / "found")) == 6
