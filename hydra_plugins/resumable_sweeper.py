@@ -18,7 +18,7 @@ from omegaconf import OmegaConf, open_dict
 
 from lab import files, record
 from lab.composing import composed_once
-from lab.errors import ConfigError, RunFailed
+from lab.errors import ConfigError, Refusal, RunFailed
 from lab.schema import ADDED, NOT_THE_EXPERIMENT
 from sweeps import jobs, live, settings
 
@@ -43,6 +43,8 @@ class ResumableSweeper(BasicSweeper):
         jobs.check_name(self.config.name, overrides)
         sweep_folder = Path(self.config.hydra.sweep.dir).absolute()
         folders = self._folders(overrides, sweep_folder)  # refuses configs that do not compose
+        if (sweep_folder / "search.json").exists():
+            raise Refusal(f"{sweep_folder} holds a search, not a grid: use another name=.")
         with jobs.resumable(self.config):
             jobs.enter(sweep_folder, folders)
             with live.sweeping(sweep_folder, len(folders)):

@@ -100,11 +100,14 @@ class SearchSweeper(Sweeper):
         return loader.load_configuration(name, overrides, run_mode=RunMode.RUN)
 
     def _remember(self) -> None:
-        """Record what is searched. Raises Refusal if the folder holds another search."""
+        """Record what is searched. Raises Refusal if the folder holds another search, or a grid."""
         now = sorted(line for line in self.fixed if _group(line) not in NOT_THE_EXPERIMENT)
         now += [f"{key} from {allowed}" for key, allowed in sorted(self.space.items())]
         now += map(" ".join, zip(self.settings.directions, self.settings.objectives, strict=True))
         path = self.folder / "search.json"
+        folders = {found.parent for found in self.folder.glob("*/result.json")}
+        if folders - set(self.folder.glob("trial=*")):
+            raise Refusal(f"{self.folder} holds a grid, not a search: use another name=.")
         before = record.read_json(path).get("search", now)
         if before != now:
             gone, new = (

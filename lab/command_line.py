@@ -17,7 +17,7 @@ from lab.overrides import key_of, literal, quoted
 RESUMED = "resumed"  # the name of the config of a run that resume=FOLDER names
 
 # Keys that have an effect with --multirun alone, and those that have one without it.
-OF_A_SWEEP = re.compile(r"(name|sweep|fail_fast|hydra[./](sweep|sweeper|launcher)([./].*)?)")
+OF_A_SWEEP = re.compile(r"(name|sweep|fail_fast|trial|hydra[./](sweep|sweeper|launcher)([./].*)?)")
 OF_A_RUN = re.compile(r"hydra\.run(\.dir)?")
 SET_BY_RESUME = re.compile(r"hydra\.(run(\.dir)?|output_subdir)")
 ONE_RUN = "torchrun starts one run, and hydra/launcher=local or slurm the jobs of a sweep"

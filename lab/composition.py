@@ -43,8 +43,8 @@ def explain(error: BaseException, causes: Sequence[BaseException]) -> str | None
         return f"Error parsing override '{error.override}': {_of_a_word(error)}"
     if isinstance(error, HydraException) and (twice := CHOSEN_TWICE.match(str(error))):
         return (
-            f"{twice[1]} is chosen twice, since the defaults or a recipe (sweep=…, experiment=…) "
-            f"choose it, too. Write {twice[1]}=… without a +, or leave your own choice out."
+            f"{twice[1]} is chosen twice: by you, and by the defaults or a recipe (sweep=…, "
+            f"experiment=…). Write {twice[1]}=… without a +, or leave your own choice out."
         )
     if isinstance(error, HydraException) and (several := SEVERAL_VALUES.match(str(error))):
         return (

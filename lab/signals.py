@@ -41,7 +41,7 @@ def exit_on_signals() -> Iterator[None]:
 
 def is_of_signal(end: BaseException) -> bool:
     """Whether a signal has ended what ran: the handler that is installed, or `lab.autosave`, has
-    raised `end`. A model may call exit(), too."""
+    raised `end`. Otherwise it was code of the user's that called exit()."""
     handlers = map(signal.getsignal, catchable())
     codes = {getattr(handler, "__code__", None) for handler in handlers}
     return any(frame.f_code in codes for frame, _ in frames(end)) or is_raised_in(end, "lab")

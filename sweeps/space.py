@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from lab.errors import ConfigError
+from lab.schema import NOT_THE_EXPERIMENT
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def parse(lines: Sequence[str], parser: OverridesParser) -> tuple[list[str], Spa
 
 def parameter(override: Override) -> Interval | Choice:
     """The values that an override with interval, range, choice, or commas allows."""
-    sweep, line = override.value(), override.input_line
+    sweep, line, key = override.value(), override.input_line, override.get_key_element()
+    if key.lstrip("+").partition(".")[0] in NOT_THE_EXPERIMENT:
+        raise ConfigError(f"{line} cannot be searched: {key} changes no result. Give one value.")
     if tags := sorted(getattr(sweep, "tags", set()) - {"log"}):
         raise ConfigError(f"{line}: the tag {tags[0]} has no meaning here; log is the only one.")
     log = "log" in getattr(sweep, "tags", ())

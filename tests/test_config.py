@@ -133,7 +133,7 @@ REFUSALS = [
     (["model=null"], "model=null is not allowed: model is a group.*one of cnn, linear, mlp, res"),
     (["scheduler=5"], "scheduler=5 is not allowed: scheduler is a group.*constant, cosine, onec"),
     (["optimizer={a:1}"], "optimizer.a is not a key of optimizer"),
-    (["+model=mlp"], "model is chosen twice, .* Write model=… without a [+], or leave"),
+    (["+model=mlp"], "model is chosen twice: .* Write model=… without a [+], or leave"),
     (["seed=range(0)"], "seed=range.0. gives several values, which needs --multirun"),
     (["-m", "seed=range(0)"], "The sweep has no job: one of its keys has no value"),
     (["-m", "seed=range(0,2,0)"], "seed=range.0,2,0. is not allowed: range.. arg 3 must not be"),

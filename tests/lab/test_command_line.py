@@ -98,6 +98,7 @@ REFUSALS = [
     (["resume=/nowhere", "hydra/launcher=local"], SWEEP_ONLY),
     (["resume=/a", "resume=/b"], "resume=FOLDER resumes one run: give one folder"),
     (["resume="], "give one folder"),
+    (["trial=3"], "trial=3 has an effect only in a sweep: add --multirun, or leave it out"),
     (["hydra.run.dir="], "hydra.run.dir= is not allowed: it must name a folder"),
     (["data_dir="], "data_dir= is empty"),
     (["-m", "name="], "name= is empty"),

@@ -244,6 +244,18 @@ def test_another_search_with_the_same_name_is_refused(search, capfd):
     assert "x from 0.0 to 1.0 where this one has x from 0.0 to 2.0" in error
 
 
+@needs["optuna"]
+def test_a_search_and_a_grid_do_not_share_a_folder(script, capfd):
+    quick = ("dataset=digits", "model=linear", "debug=smoke")
+    lr = "optimizer.lr=interval(0.1,0.2)"
+    assert script("-m", "name=searched", "hydra/sweeper=optuna", *quick, lr, trials(1)) == 0
+    assert script("-m", "name=searched", *quick, "seed=0,1") == 1
+    assert "runs/searched holds a search, not a grid: use another name=." in capfd.readouterr().err
+    assert script("-m", "name=grid", *quick, "seed=0") == 0
+    assert script("-m", "name=grid", "hydra/sweeper=optuna", *quick, lr, trials(1)) == 1
+    assert "runs/grid holds a grid, not a search: use another name=." in capfd.readouterr().err
+
+
 @slow
 @needs["optuna"]
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_the_last_override_of_a_key_wins():
         ("x=tag(log,choice(1,2))", "not for a choice"),
         ("x=tag(lgo,interval(1,2))", "the tag lgo"),
         ("model=interval(0,1)", "model is a group"),
+        ("trial=1,2", "trial=1,2 cannot be searched: trial changes no result"),
+        ("checkpoint.every=range(1,9)", "checkpoint.every changes no result. Give one value"),
     ],
 )
 def test_invalid_search_spaces_are_refused(line, reason):
