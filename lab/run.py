@@ -18,6 +18,7 @@ from lab.build import KINDS, blame
 from lab.cause import part_of, place, root
 from lab.errors import HINT, PeerFailed, Refusal, RunFailed, explain
 from lab.origin import GROUPS
+from lab.provenance import PROJECT
 from lab.signals import exit_on_signals, is_of_signal
 from lab.trackers import Trackers
 
@@ -244,3 +245,6 @@ class Run:
 
     def _say_what_and_where(self) -> None:
         log.info("%s → %s", self._what(), record.shown(self.folder))
+        tuned = f"config/tuned/{HydraConfig.get().runtime.choices.get('tuned')}.yaml"
+        if (PROJECT / tuned).exists():  # it may replace what --help shows
+            log.info("settings for this dataset: %s", tuned)

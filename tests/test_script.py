@@ -110,6 +110,14 @@ def test_the_run_folder_records_config_metrics_and_result(script, tmp_path, capf
     assert "epoch 3/3" in (folder / "script.log").read_text()
 
 
+def test_a_run_names_the_file_that_sets_values_for_its_dataset(script, data_dir, capfd):
+    assert script("dataset=digits", "debug=smoke") == 0
+    assert "settings for this dataset: config/tuned/digits_mlp_adam.yaml" in capfd.readouterr().out
+    for arguments in (["dataset=digits", "~tuned"], ["dataset=mnist"]):
+        assert script(*arguments, "debug=smoke") == 0
+        assert "settings for this dataset" not in capfd.readouterr().out
+
+
 @pytest.mark.slow
 def test_terminal_output_fits_80_columns_and_names_the_run_folder(tmp_path, data_dir):
     arguments = ("model=linear", "epochs=100", "limit=64", "batch_size=64", "val_size=64")
