@@ -80,7 +80,9 @@ def table(
         values = [round(value, 10) for value in trial.values] or [""] * len(names)
         params = [trial.params.get(key, "") for key in keys]
         status = "best" if trial in best else trial.status
-        end = [status, run.get("epochs", ""), run.get("reason", "")]
+        is_lost = trial.status == "failed" and run["status"] == "interrupted"
+        reason = "its process ended without a word: it was killed, or a library failed"
+        end = [status, run.get("epochs", ""), run.get("reason", reason if is_lost else "")]
         rows.append([trial.number, *values, *params, *end])
     return rows
 
