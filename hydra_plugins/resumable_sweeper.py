@@ -114,13 +114,11 @@ class ResumableSweeper(BasicSweeper):
                 "The sweep has no job: one of its keys has no value, as range(0) has none."
             )
         common = set.intersection(*map(set, grid))
-        folders: dict[Path, list[str]] = {}
-        known = set()
+        by_hash: dict[str, Sequence[str]] = {}
         for job in grid:
-            digest = self._hash(job)
-            if digest in known:
-                continue
-            known.add(digest)
+            by_hash.setdefault(self._hash(job), job)
+        folders = {}
+        for digest, job in by_hash.items():
             apart = ",".join(override for override in job if override not in common) or "job"
             legible = (
                 re.sub(rf"[^{LETTERS}]", "_", apart).encode()[:LONGEST].decode(errors="ignore")

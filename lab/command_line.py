@@ -67,9 +67,8 @@ def for_evaluate(argv: list[str]) -> list[str]:
             "images=[a.png,b.png]."
         )
     for word in words:
-        key = key_of(word)
-        is_of_the_run = word.startswith(("+", "~")) or (key != "dataset" and key in _groups())
-        if is_of_the_run and not key.startswith("hydra"):
+        is_added = word.startswith(("+", "~")) and not key_of(word).startswith("hydra")
+        if is_added or key_of(word) in set(_groups()) - set(_keys_of_evaluate()):
             raise ConfigError(
                 f"{word} has no effect: the config of a run is that of its folder. evaluate.py "
                 f"itself takes {'=, '.join(_keys_of_evaluate())}=."

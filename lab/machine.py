@@ -20,7 +20,7 @@ from lab.generators import seed_everything
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-COMPILE_STEPS = 10_000  # a vit recoups its compilation in 4,000, an mlp never: benchmarks/
+COMPILE_STEPS = 10_000  # a vit recoups compilation in 4,000, an mlp never (benchmarks/README.md)
 REMEDY = "install a C++ compiler, for example g++, or name one in the environment variable CXX"
 log = logging.getLogger(__name__)
 

@@ -38,16 +38,6 @@ class Pruned(Exception):
         self.figures = figures
 
 
-class Exited(Refusal):
-    """Code of the user's has called exit(), which would end the sweep that the run is a job of."""
-
-    def __init__(self, end: SystemExit):
-        super().__init__(
-            f"exit({end.code!r}) was called ({place(end) or 'in a library'}): raise an exception "
-            "where a run cannot go on."
-        )
-
-
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator["Run"]:
     """The run of the job that Hydra has started. How it ends is always recorded.
@@ -76,8 +66,9 @@ def open_run(cfg: DictConfig) -> Iterator["Run"]:
         except Exception as error:
             run.fail(error)
         except BaseException as end:
-            if isinstance(end, SystemExit) and not is_of_signal(end):
-                run.fail(Exited(end))
+            if isinstance(end, SystemExit) and not is_of_signal(end):  # by the user's code
+                called = f"exit({end.code!r}) was called ({place(end) or 'in a library'})"
+                run.fail(Refusal(f"{called}: raise an exception where a run cannot go on."))
             run.end("interrupted")
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweeper resumes its own jobs
                 print(f"Resume with: {resume.command(folder, cfg)}", flush=True)

@@ -16,6 +16,8 @@ from sweeps.space import Space, overrides
 from sweeps.table import formatted, markdown
 from sweeps.trial import Trial, best_of, score
 
+LOST = "its process ended without a word: it was killed, or a library failed"
+
 
 def write(
     folder: Path, settings: DictConfig, fixed: list[str], space: Space, trials: list[Trial]
@@ -81,8 +83,7 @@ def table(
         params = [trial.params.get(key, "") for key in keys]
         status = "best" if trial in best else trial.status
         is_lost = trial.status == "failed" and run["status"] == "interrupted"
-        reason = "its process ended without a word: it was killed, or a library failed"
-        end = [status, run.get("epochs", ""), run.get("reason", reason if is_lost else "")]
+        end = [status, run.get("epochs", ""), run.get("reason", LOST if is_lost else "")]
         rows.append([trial.number, *values, *params, *end])
     return rows
 
